@@ -1,0 +1,1 @@
+"""What turns pixels into pixels, behind one narrow protocol."""

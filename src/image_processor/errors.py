@@ -1,0 +1,198 @@
+"""
+The one error tree. Every error knows its code, its HTTP status and whether a retry helps.
+
+    ImageProcessorError
+    ├── RejectedError                 what cannot get better: no retry
+    │   ├── UnsupportedFormatError    415  not an image, or not a type that is accepted
+    │   ├── CorruptImageError         422  truncated or damaged
+    │   ├── FileTooLargeError         413  more bytes than allowed
+    │   ├── ImageTooLargeError        422  too many pixels, too long a side, too many frames
+    │   ├── ImageTooSmallError        422  a side shorter than the preset asks for
+    │   ├── InvalidRequestError       422  a parameter out of its range
+    │   └── InvalidKeyError           422  a storage key outside the grammar
+    ├── AuthenticationError           401
+    ├── NotFoundError                 404
+    ├── ResultNotReadyError           409
+    ├── JobFailedError                422  the result of a job that failed was asked for
+    ├── RateLimitError                429  with the seconds to wait
+    ├── UnavailableError              503  something below is busy or down: try again later, no attempt is charged
+    │   └── StorageFullError          507
+    ├── StorageError                  500  a storage answered wrongly: retried
+    ├── EngineError                   500  the engine failed for no fault of the image: retried
+    │   ├── EngineCrashedError             its process died
+    │   └── EngineTimeoutError             its process passed the deadline and was killed
+    └── ConfigurationError            500  only ever raised at start-up
+"""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Retry(StrEnum):
+    """Whether, and how, trying again helps."""
+
+    NEVER = "never"
+    """The same input gives the same error for ever."""
+    TRANSIENT = "transient"
+    """Trying again may help; the attempt counts."""
+    UNAVAILABLE = "unavailable"
+    """Something outside is down; the attempt is not the job's fault and does not count."""
+    CRASH = "crash"
+    """The process that did the work died; counted apart from failures."""
+
+
+class ImageProcessorError(Exception):
+    """Base of all errors of this package; `str(error)` is a sentence that a person understands."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retry: ClassVar[Retry] = Retry.TRANSIENT
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class RejectedError(ImageProcessorError):
+    """The input is refused, and would be refused again."""
+
+    code = "rejected"
+    status = 422
+    retry = Retry.NEVER
+
+
+class UnsupportedFormatError(RejectedError):
+    """Not an image, or an image of a type that is not accepted; details name the accepted types."""
+
+    code = "unsupported_format"
+    status = 415
+
+
+class CorruptImageError(RejectedError):
+    """The image is truncated or damaged."""
+
+    code = "corrupt_image"
+
+
+class FileTooLargeError(RejectedError):
+    """The file has more bytes than allowed."""
+
+    code = "file_too_large"
+    status = 413
+
+
+class ImageTooLargeError(RejectedError):
+    """The image has more pixels, longer sides or more frames than allowed."""
+
+    code = "image_too_large"
+
+
+class ImageTooSmallError(RejectedError):
+    """A side of the image is shorter than the preset asks for."""
+
+    code = "image_too_small"
+
+
+class InvalidRequestError(RejectedError):
+    """A parameter is missing or out of its range."""
+
+    code = "invalid_request"
+
+
+class InvalidKeyError(RejectedError):
+    """A storage key is outside the grammar."""
+
+    code = "invalid_key"
+
+
+class AuthenticationError(ImageProcessorError):
+    """No token, or one that does not hold."""
+
+    code = "not_authenticated"
+    status = 401
+    retry = Retry.NEVER
+
+
+class NotFoundError(ImageProcessorError):
+    """There is no such thing, or it is somebody else's."""
+
+    code = "not_found"
+    status = 404
+    retry = Retry.NEVER
+
+
+class ResultNotReadyError(ImageProcessorError):
+    """The job has not finished yet."""
+
+    code = "result_not_ready"
+    status = 409
+    retry = Retry.TRANSIENT
+
+
+class JobFailedError(ImageProcessorError):
+    """The job failed: there is no result and there will be none."""
+
+    code = "job_failed"
+    status = 422
+    retry = Retry.NEVER
+
+
+class RateLimitError(ImageProcessorError):
+    """The user has used up the uploads of this window."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_seconds: int, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnavailableError(ImageProcessorError):
+    """Something this depends on is busy or down; try again later."""
+
+    code = "unavailable"
+    status = 503
+    retry = Retry.UNAVAILABLE
+    retry_after_seconds: ClassVar[int] = 5
+
+
+class StorageFullError(UnavailableError):
+    """The disk is, or is nearly, full."""
+
+    code = "storage_full"
+    status = 507
+    retry_after_seconds = 60
+
+
+class StorageError(ImageProcessorError):
+    """A storage failed or answered wrongly."""
+
+    code = "storage_error"
+
+
+class EngineError(ImageProcessorError):
+    """The engine failed for no fault of the image that it can name."""
+
+    code = "engine_error"
+
+
+class EngineCrashedError(EngineError):
+    """The process that decodes died."""
+
+    code = "engine_crashed"
+    retry = Retry.CRASH
+
+
+class EngineTimeoutError(EngineError):
+    """The process that decodes passed its deadline and was killed."""
+
+    code = "engine_timeout"
+
+
+class ConfigurationError(ImageProcessorError):
+    """The settings do not make a service that is safe to start."""
+
+    code = "configuration"
+    retry = Retry.NEVER

@@ -1,0 +1,45 @@
+"""Named events. The code says what happened with `emit`; logs (and later metrics) subscribe."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+Subscriber = Callable[[str, dict[str, Any]], None]
+_subscribers: list[Subscriber] = []
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Tell every subscriber that `event` (dotted, such as `job.completed`) happened."""
+    for subscriber in _subscribers:
+        subscriber(event, fields)
+
+
+def subscribe(subscriber: Subscriber) -> Callable[[], None]:
+    """Call `subscriber` with every event from now on; the returned function ends that."""
+    _subscribers.append(subscriber)
+    return lambda: _subscribers.remove(subscriber)
+
+
+def log_events(*, json: bool, level: int = logging.INFO) -> None:
+    """Write every event as one line on standard error: JSON for machines, or aligned for people."""
+    renderer = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    log = structlog.get_logger()
+    warnings = {"failed", "lost", "crashed", "warning", "refused", "retried", "died"}
+
+    def write(event: str, fields: dict[str, Any]) -> None:
+        method = log.warning if event.rpartition(".")[2] in warnings else log.info
+        method(event, **fields)
+
+    subscribe(write)
