@@ -10,12 +10,13 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     │   ├── ImageTooSmallError        422  a side shorter than the preset asks for
     │   ├── InvalidRequestError       422  a parameter out of its range
     │   └── InvalidKeyError           422  a storage key outside the grammar
+    ├── UploadTimeoutError            408  the body did not arrive in time
     ├── AuthenticationError           401
     ├── NotFoundError                 404
     ├── ResultNotReadyError           409
     ├── JobFailedError                422  the result of a job that failed was asked for
     ├── RateLimitError                429  with the seconds to wait
-    ├── UnavailableError              503  something below is busy or down: try again later, no attempt is charged
+    ├── UnavailableError              503  something below is busy or down: try later; no attempt is charged
     │   └── StorageFullError          507
     ├── StorageError                  500  a storage answered wrongly: retried
     ├── EngineError                   500  the engine failed for no fault of the image: retried
@@ -104,6 +105,13 @@ class InvalidKeyError(RejectedError):
     """A storage key is outside the grammar."""
 
     code = "invalid_key"
+
+
+class UploadTimeoutError(ImageProcessorError):
+    """The body of the upload did not arrive in time."""
+
+    code = "upload_timeout"
+    status = 408
 
 
 class AuthenticationError(ImageProcessorError):

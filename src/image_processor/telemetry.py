@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -13,7 +14,7 @@ _subscribers: list[Subscriber] = []
 
 def emit(event: str, **fields: Any) -> None:
     """Tell every subscriber that `event` (dotted, such as `job.completed`) happened."""
-    for subscriber in _subscribers:
+    for subscriber in tuple(_subscribers):
         subscriber(event, fields)
 
 
@@ -23,8 +24,12 @@ def subscribe(subscriber: Subscriber) -> Callable[[], None]:
     return lambda: _subscribers.remove(subscriber)
 
 
-def log_events(*, json: bool, level: int = logging.INFO) -> None:
-    """Write every event as one line on standard error: JSON for machines, or aligned for people."""
+def log_events(*, json: bool, level: int = logging.INFO) -> Callable[[], None]:
+    """
+    Write every event as one line on standard error: JSON for machines, or aligned for people.
+
+    The returned function ends that.
+    """
     renderer = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
         processors=[
@@ -40,6 +45,8 @@ def log_events(*, json: bool, level: int = logging.INFO) -> None:
 
     def write(event: str, fields: dict[str, Any]) -> None:
         method = log.warning if event.rpartition(".")[2] in warnings else log.info
-        method(event, **fields)
+        # A log that cannot be written, to a full disk or a closed pipe, must not stop the work.
+        with suppress(OSError):
+            method(event, **fields)
 
-    subscribe(write)
+    return subscribe(write)

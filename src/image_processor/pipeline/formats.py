@@ -1,4 +1,4 @@
-"""The image formats that this package has a word for. What can be decoded or accepted is decided elsewhere."""
+"""The image formats that this package has a word for. What can be decoded or accepted is said elsewhere."""
 
 from enum import StrEnum
 

@@ -56,6 +56,8 @@ FixedOutput = JpegOutput | PngOutput | WebpOutput
 Output = Annotated[JpegOutput | PngOutput | WebpOutput | SourceOutput, Field(discriminator="format")]
 
 
-def resolve_output(output: JpegOutput | PngOutput | WebpOutput | SourceOutput, source: ImageFormat) -> FixedOutput:
+def resolve_output(
+    output: JpegOutput | PngOutput | WebpOutput | SourceOutput, source: ImageFormat
+) -> FixedOutput:
     """The output with `source` replaced by the format that the source has."""
     return output.resolve(source) if isinstance(output, SourceOutput) else output

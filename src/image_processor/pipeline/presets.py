@@ -5,20 +5,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from image_processor.errors import ConfigurationError
 from image_processor.pipeline.formats import ImageFormat
 from image_processor.pipeline.limits import Limits
 from image_processor.pipeline.operations import Fit, Operation, Resize
-from image_processor.pipeline.outputs import JpegOutput, Output, SourceOutput, WebpOutput
+from image_processor.pipeline.outputs import JpegOutput, SourceOutput, WebpOutput
 from image_processor.pipeline.pipeline import Pipeline, Variant
-from image_processor.pipeline.value import Value
+from image_processor.pipeline.value import Value, describe_faults
 
 WEB_SIZES: Mapping[str, int] = {"thumbnail": 150, "medium": 600, "large": 1200, "original": 4096}
 WEB_ACCEPTS = (ImageFormat.JPEG, ImageFormat.PNG, ImageFormat.WEBP)
 DEFAULT_KEY_TEMPLATE = "{bucket}/processed/{variant}/{image_id}_{variant}.{ext}"
 MIB = 1024 * 1024
+DEFAULT_LIMITS = Limits()
+TemplateText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Preset(Value):
@@ -27,10 +29,16 @@ class Preset(Value):
     pipeline: Pipeline
     accepts: tuple[ImageFormat, ...] = Field(default=WEB_ACCEPTS, min_length=1)
     limits: Limits = Limits()
-    key_template: Annotated[str, Field(min_length=1, max_length=200)] = DEFAULT_KEY_TEMPLATE
+    key_template: TemplateText = DEFAULT_KEY_TEMPLATE
 
 
-def web_preset(sizes: Mapping[str, int] = WEB_SIZES, quality: int = 85) -> Preset:
+def web_preset(
+    sizes: Mapping[str, int] = WEB_SIZES,
+    quality: int = 85,
+    *,
+    accepts: tuple[ImageFormat, ...] = WEB_ACCEPTS,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Preset:
     """
     WebP variants of the given widths in pixels, aspect ratio kept, never enlarged.
 
@@ -40,7 +48,7 @@ def web_preset(sizes: Mapping[str, int] = WEB_SIZES, quality: int = 85) -> Prese
         Variant(name=name, operations=(Resize(width=width),), output=WebpOutput(quality=quality))
         for name, width in sizes.items()
     )
-    return Preset(pipeline=Pipeline(variants=variants))
+    return Preset(pipeline=Pipeline(variants=variants), accepts=accepts, limits=limits)
 
 
 def _squares(side: int, name: str) -> tuple[Variant, Variant]:
@@ -95,37 +103,54 @@ class _PresetTable(Value):
     """A preset as TOML writes it: the pipeline's variants stand directly under its name."""
 
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=50)
-    accepts: tuple[str, ...] = tuple(accepted.media_type for accepted in WEB_ACCEPTS)
+    accepts: tuple[str, ...] = Field(
+        default=tuple(accepted.media_type for accepted in WEB_ACCEPTS), min_length=1
+    )
     limits: Limits = Limits()
-    key_template: str = DEFAULT_KEY_TEMPLATE
+    key_template: TemplateText = DEFAULT_KEY_TEMPLATE
 
-    def to_preset(self) -> Preset:
+    @field_validator("accepts")
+    @classmethod
+    def _are_known(cls, media_types: tuple[str, ...]) -> tuple[str, ...]:
+        for media_type in media_types:
+            ImageFormat.from_media_type(media_type)
+        return media_types
+
+    def to_preset(self, limits: Limits) -> Preset:
+        """With the service's `limits` where the table says nothing else."""
         accepts = tuple(ImageFormat.from_media_type(media_type) for media_type in self.accepts)
         return Preset(
             pipeline=Pipeline(variants=self.variants),
             accepts=accepts,
-            limits=self.limits,
+            limits=limits.model_copy(update=self.limits.model_dump(exclude_unset=True)),
             key_template=self.key_template,
         )
 
 
-def load_presets(path: Path) -> dict[str, Preset]:
+def load_presets(path: Path, limits: Limits = DEFAULT_LIMITS) -> dict[str, Preset]:
     """
     The presets of a TOML file, by name: tables `[presets.NAME]` with `[[presets.NAME.variants]]`.
 
-    Raises ConfigurationError that names the file and the preset at fault.
+    Of `limits`, those hold that a preset does not set itself.
+    Raises ConfigurationError that names the file, and the preset and the field at fault.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("presets", {})
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"The presets file {path} cannot be read: {error}") from error
+    tables = document.pop("presets", {})
+    if document:
+        unknown = ", ".join(sorted(document))
+        raise ConfigurationError(f"The presets file {path} has {unknown} beside its tables [presets.NAME].")
     if not isinstance(tables, dict) or not tables:
         raise ConfigurationError(f"The presets file {path} has no table [presets.NAME].")
-    return {name: _read_preset(path, name, table) for name, table in tables.items()}
+    return {name: _read_preset(path, name, table, limits) for name, table in tables.items()}
 
 
-def _read_preset(path: Path, name: str, table: Any) -> Preset:
+def _read_preset(path: Path, name: str, table: Any, limits: Limits) -> Preset:
     try:
-        return _PresetTable.model_validate(table).to_preset()
-    except (ValidationError, ValueError) as error:
-        raise ConfigurationError(f"The preset {name!r} in {path} is not valid: {error}") from error
+        return _PresetTable.model_validate(table).to_preset(limits)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"The preset {name!r} in {path} is not valid: {describe_faults(error)}."
+        ) from error
