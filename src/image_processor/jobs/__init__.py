@@ -1,0 +1,69 @@
+"""The jobs room: tables, states, retry decisions and every SQL statement there is. No image bytes here."""
+
+from image_processor.jobs.database import Database, has_wal_reset_bug, sqlite_version
+from image_processor.jobs.images import ImageRepository
+from image_processor.jobs.rate_limits import RateLimitRepository
+from image_processor.jobs.recovery import RecoveryRepository
+from image_processor.jobs.repository import JobRepository
+from image_processor.jobs.retry import Decision, History, RetryPolicy
+from image_processor.jobs.states import LIVE, REPLAYABLE, TRANSITIONS, Reason, Status
+from image_processor.jobs.statistics import StatisticsRepository
+from image_processor.jobs.values import (
+    Claim,
+    Event,
+    EventType,
+    Facts,
+    Fence,
+    Image,
+    Job,
+    Lease,
+    NewUpload,
+    Priority,
+    Purge,
+    Quota,
+    RateLimit,
+    Receipt,
+    Settlement,
+    Statistics,
+    StoredVariant,
+    new_id,
+)
+from image_processor.jobs.workers import WorkerRepository
+
+__all__ = [
+    "LIVE",
+    "REPLAYABLE",
+    "TRANSITIONS",
+    "Claim",
+    "Database",
+    "Decision",
+    "Event",
+    "EventType",
+    "Facts",
+    "Fence",
+    "History",
+    "Image",
+    "ImageRepository",
+    "Job",
+    "JobRepository",
+    "Lease",
+    "NewUpload",
+    "Priority",
+    "Purge",
+    "Quota",
+    "RateLimit",
+    "RateLimitRepository",
+    "Reason",
+    "Receipt",
+    "RecoveryRepository",
+    "RetryPolicy",
+    "Settlement",
+    "Statistics",
+    "StatisticsRepository",
+    "Status",
+    "StoredVariant",
+    "WorkerRepository",
+    "has_wal_reset_bug",
+    "new_id",
+    "sqlite_version",
+]

@@ -1,0 +1,91 @@
+"""What the sweeper does with jobs that nobody else will end: reap, expire, prune. Any number may do it."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, RowMapping
+
+from image_processor.errors import EngineCrashedError
+from image_processor.jobs import transitions
+from image_processor.jobs.clock import read_clock, statement, to_iso
+from image_processor.jobs.database import Database
+from image_processor.jobs.retry import RetryPolicy
+from image_processor.jobs.values import DAY_SECONDS, PURGE_GRACE_SECONDS, Fence, Settlement
+
+# An image that can be served keeps its job. So does one whose objects still wait for their purge, which needs
+# the job's pipeline to know their keys. (A cross join keeps SQLite from starting at the many completed jobs.)
+PRUNABLE = statement("""
+select processing_jobs.job_id, processing_jobs.image_id from processing_jobs
+join images on images.image_id = processing_jobs.image_id
+where processing_jobs.status = 'failed' and processing_jobs.completed_at < :before
+  and images.purge_after is null
+union all
+select processing_jobs.job_id, processing_jobs.image_id from images cross join processing_jobs
+where images.deleted_at < :before and images.purge_after is null
+  and processing_jobs.image_id = images.image_id and processing_jobs.status = 'completed'
+limit :limit
+""")
+DELETE_EVENTS = statement("delete from image_upload_events where job_id = :job_id")
+DELETE_JOB = statement("delete from processing_jobs where job_id = :job_id")
+DELETE_IMAGE = statement("delete from images where image_id = :image_id")
+
+_WORKER_LOST = EngineCrashedError("The worker stopped before it had finished.")
+
+
+class RecoveryRepository:
+    """The ends of jobs that are decided by time, or by the death of a worker."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        policy: RetryPolicy | None = None,
+        purge_grace_seconds: float = PURGE_GRACE_SECONDS,
+    ) -> None:
+        self._database = database
+        self._policy = policy or RetryPolicy()
+        self._grace_seconds = purge_grace_seconds
+
+    def reap(self, limit: int = 50) -> list[Settlement]:
+        """Take up to `limit` jobs from workers whose lease has ended: a crash is charged to each."""
+        with self._database.write() as connection:
+            rows = connection.execute(transitions.LEASES_ENDED, {"limit": limit}).mappings().all()
+            return self._settle_crashed(connection, rows)
+
+    def reap_worker(self, worker_id: str) -> list[Settlement]:
+        """Take all jobs from a worker that is known to be dead, without waiting for its leases."""
+        with self._database.write() as connection:
+            rows = connection.execute(transitions.LEASES_OF_WORKER, {"worker_id": worker_id}).mappings().all()
+            return self._settle_crashed(connection, rows)
+
+    def _settle_crashed(self, connection: Connection, rows: Sequence[RowMapping]) -> list[Settlement]:
+        settlements = (self._settle_crash(connection, row) for row in rows)
+        return [settlement for settlement in settlements if settlement is not None]
+
+    def _settle_crash(self, connection: Connection, row: RowMapping) -> Settlement | None:
+        return transitions.settle(
+            connection,
+            Fence(job_id=row["job_id"], claim_seq=row["claim_seq"]),
+            self._policy.after_crash(transitions.to_history(row)),
+            error=_WORKER_LOST,
+            grace_seconds=self._grace_seconds,
+        )
+
+    def expire(self, limit: int = 500) -> list[Settlement]:
+        """End up to `limit` jobs that waited longer than their time to live."""
+        with self._database.write() as connection:
+            return transitions.expire(connection, limit, grace_seconds=self._grace_seconds)
+
+    def prune(self, older_than_days: float, limit: int = 500) -> int:
+        """
+        Forget up to `limit` jobs that failed, or whose image was deleted, before that; gives how many.
+
+        Their events and images go with them, once nothing of the image is stored.
+        """
+        with self._database.write() as connection:
+            before = to_iso(read_clock(connection) - older_than_days * DAY_SECONDS)
+            rows = connection.execute(PRUNABLE, {"before": before, "limit": limit}).mappings().all()
+            for row in rows:
+                connection.execute(DELETE_EVENTS, {"job_id": row["job_id"]})
+                connection.execute(DELETE_JOB, {"job_id": row["job_id"]})
+                connection.execute(DELETE_IMAGE, {"image_id": row["image_id"]})
+        return len(rows)

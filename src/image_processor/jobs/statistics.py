@@ -1,0 +1,77 @@
+"""The state of the service for its health pages: numbers, and the jobs that failed."""
+
+from sqlalchemy import Connection
+
+from image_processor.jobs.clock import read_clock, statement, to_iso
+from image_processor.jobs.database import Database
+from image_processor.jobs.repository import to_job
+from image_processor.jobs.states import Status
+from image_processor.jobs.values import DAY_SECONDS, Job, Statistics
+
+# One part for each partial index.
+STATUS_BREAKDOWN = statement("""
+select status, count(*) as jobs from processing_jobs where status in ('pending', 'retrying') group by status
+union all select 'processing', count(*) from processing_jobs where status = 'processing'
+union all select 'completed', count(*) from processing_jobs where status = 'completed'
+union all select 'failed', count(*) from processing_jobs where status = 'failed'
+""")
+
+COMPLETED_SINCE = statement("""
+select count(*) as completed, avg((julianday(completed_at) - julianday(started_at)) * 86400.0) as seconds
+from processing_jobs where status = 'completed' and completed_at >= :since
+""")
+
+SERVABLE_IMAGES = statement("select count(*) from images where deleted_at is null and variants is not null")
+
+ACTIVE_WORKERS = statement("""
+select count(*) from workers where seen_at > <now> - :seconds
+""")
+
+# Dead letters, and those that expired; what the user cancelled is no worry of theirs.
+FAILED_JOBS = statement("""
+select processing_jobs.* from processing_jobs join images on images.image_id = processing_jobs.image_id
+where processing_jobs.status = 'failed' and processing_jobs.user_id = :user_id
+  and processing_jobs.reason <> 'cancelled' and images.deleted_at is null
+order by processing_jobs.completed_at desc limit :limit
+""")
+
+
+SEEN_SECONDS = 60.0
+"""A worker says six times in that time that it is alive."""
+
+
+class StatisticsRepository:
+    """Counts over the tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def statistics(self) -> Statistics:
+        """All numbers, of one moment."""
+        with self._database.read() as connection:
+            breakdown = _status_breakdown(connection)
+            since = to_iso(read_clock(connection) - DAY_SECONDS)
+            recent = connection.execute(COMPLETED_SINCE, {"since": since}).one()
+            return Statistics(
+                status_breakdown=breakdown,
+                completed_24h=recent.completed,
+                avg_processing_time_seconds=recent.seconds,
+                total_images=connection.execute(SERVABLE_IMAGES).scalar_one(),
+                total_jobs=sum(breakdown.values()),
+            )
+
+    def active_workers(self) -> int:
+        """How many worker processes said within the last minute that they are alive."""
+        with self._database.read() as connection:
+            return int(connection.execute(ACTIVE_WORKERS, {"seconds": SEEN_SECONDS}).scalar_one())
+
+    def failed(self, limit: int, *, user_id: str) -> list[Job]:
+        """The user's jobs that failed, the latest first; without those that were cancelled or deleted."""
+        with self._database.read() as connection:
+            rows = connection.execute(FAILED_JOBS, {"user_id": user_id, "limit": limit}).mappings()
+            return [to_job(row) for row in rows]
+
+
+def _status_breakdown(connection: Connection) -> dict[Status, int]:
+    counted = {Status(row.status): row.jobs for row in connection.execute(STATUS_BREAKDOWN)}
+    return {status: counted.get(status, 0) for status in Status}
