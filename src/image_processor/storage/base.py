@@ -29,7 +29,7 @@ class Storage(Protocol):
     """
 
     def put(self, key: str, source: Path, *, content_type: str) -> StoredObject:
-        """Store the bytes of a local file: durable and whole when this returns, or not there at all. Replaces."""
+        """Store the bytes of a local file, durable and whole when this returns, or not at all. Replaces."""
         ...
 
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
