@@ -1,8 +1,11 @@
 """Fixtures that every distance of test shares."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from running_service import Service
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 
@@ -13,3 +16,23 @@ def photos() -> Path:
     if not PHOTOS.is_dir():
         pytest.skip("the folder of camera photos, ../shared/photos, is not here")
     return PHOTOS
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    started: list[Service] = []
+
+    def start(**options) -> Service:
+        service = Service(tmp_path, **options)
+        started.append(service)
+        service.start()
+        return service
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def service(start_service) -> Service:
+    return start_service()

@@ -1,0 +1,50 @@
+"""The FastAPI application: its routes, its error answers, and what stands around them all."""
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from image_processor import __version__
+from image_processor.api.auth import Authenticator
+from image_processor.api.edge import HangUp, SafeHeaders
+from image_processor.api.errors import add_error_answers
+from image_processor.api.routes import files, health, images
+from image_processor.bootstrap import App
+
+DESCRIPTION = """
+Upload a picture, get a job id back at once, and soon after hold its variants.
+
+1. `POST /api/v1/images/upload` answers 202 with a `job_id` and an `image_id`.
+2. `GET /api/v1/images/jobs/{job_id}/result` answers 409 until the job has completed, then with the variants.
+3. `GET /api/v1/images/{image_id}?size=medium` and the `/storage/...` addresses serve them.
+
+Every error has the body `{"error": {"code", "message", "details"}}`.
+"""
+
+
+def create_app(app: App) -> FastAPI:
+    """The HTTP front of a wired application."""
+    settings = app.settings
+    api = FastAPI(
+        title="Image Processor",
+        version=settings.version or __version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+    )
+    api.state.app = app
+    api.state.authenticator = Authenticator(
+        settings.jwt_secret_key, settings.jwt_algorithm, required=settings.auth_required
+    )
+    api.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_credentials=True,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"],
+    )
+    api.add_middleware(SafeHeaders)
+    api.add_middleware(HangUp)
+    add_error_answers(api)
+    for routes in (images, health, files):
+        api.include_router(routes.router)
+    return api

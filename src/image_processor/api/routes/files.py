@@ -1,0 +1,27 @@
+"""`/storage/...`: the stored variants, public to whoever knows their address."""
+
+from fastapi import APIRouter, Request, Response
+
+from image_processor.api.errors import error_responses
+from image_processor.api.files import FILE_RESPONSES, file_answer
+from image_processor.api.routes.dependencies import Wired
+from image_processor.errors import InvalidKeyError, NotFoundError
+
+router = APIRouter(tags=["files"])
+
+PUBLIC = "public, max-age=31536000, immutable"
+"""A key is never written with another picture: it holds the random id of its image."""
+
+
+@router.head("/storage/{key:path}", include_in_schema=False)
+@router.get(
+    "/storage/{key:path}",
+    response_class=Response,
+    responses=FILE_RESPONSES | error_responses(404, 416, 422, 503),
+)
+def stored_file(request: Request, key: str, app: Wired) -> Response:
+    """The bytes of one stored variant."""
+    try:
+        return file_answer(request, app.storage, key, cache_control=PUBLIC)
+    except InvalidKeyError as error:
+        raise NotFoundError("There is no such file.") from error

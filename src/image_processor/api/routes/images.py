@@ -1,0 +1,169 @@
+"""`/api/v1/images`: upload, jobs and their results, images and their variants."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from image_processor.api.auth import User
+from image_processor.api.errors import error_responses
+from image_processor.api.files import FILE_RESPONSES, file_answer
+from image_processor.api.multipart import check_declared_length, read_upload
+from image_processor.api.rate_limit import quota_headers
+from image_processor.api.routes.dependencies import Service, Wired
+from image_processor.api.schemas import (
+    ImageBatch,
+    ImageResult,
+    ImageVariant,
+    JobStatus,
+    UploadAccepted,
+    image_result,
+    image_variant,
+)
+from image_processor.errors import InvalidRequestError
+from image_processor.service import DEFAULT_PRESET, Submission, choose_variant
+
+router = APIRouter(prefix="/api/v1/images", tags=["images"], responses=error_responses(401, 422, 503))
+
+MAX_BATCH = 50
+MAX_ID_LENGTH = 64
+PRIVATE = "private, max-age=31536000, immutable"
+
+UPLOAD_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "bucket"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "The picture."},
+                        "bucket": {
+                            "type": "string",
+                            "pattern": "^[a-z0-9][a-z0-9._-]{1,62}$",
+                            "description": "The first part of the keys under which the variants are stored.",
+                        },
+                        "metadata": {
+                            "type": "string",
+                            "description": "A JSON object, at most 16 KiB, handed back with the result.",
+                        },
+                        "preset": {
+                            "type": "string",
+                            "default": DEFAULT_PRESET,
+                            "description": "What to make of it.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+Size = Annotated[str | None, Query(max_length=40, description="A variant's name; `medium` if not given.")]
+
+
+@router.post(
+    "/upload",
+    status_code=202,
+    responses=error_responses(400, 408, 413, 415, 429, 507),
+    openapi_extra=UPLOAD_FORM,
+)
+async def upload(request: Request, response: Response, user: User, app: Wired) -> UploadAccepted:
+    """Take a picture in: checked and durable when this answers, processed soon after."""
+    service, settings = app.service, app.settings
+    check_declared_length(request, service.limits.max_bytes)
+    file = await asyncio.to_thread(service.open_upload, user)
+    form = await read_upload(
+        request,
+        file,
+        file_field="file",
+        max_bytes=service.limits.max_bytes,
+        timeout_seconds=settings.upload_timeout_seconds,
+    )
+    submission = Submission(
+        user_id=user,
+        bucket=form.fields.get("bucket", ""),
+        metadata=form.fields.get("metadata", ""),
+        preset=form.fields.get("preset") or DEFAULT_PRESET,
+    )
+    receipt = await asyncio.to_thread(service.submit, form.original, submission)
+    response.headers.update(quota_headers(receipt.quota))
+    return UploadAccepted(
+        job_id=receipt.job_id, image_id=receipt.image_id, status_url=f"/api/v1/images/jobs/{receipt.job_id}"
+    )
+
+
+@router.get("/jobs/{job_id}", responses=error_responses(404))
+def job_status(job_id: str, user: User, service: Service) -> JobStatus:
+    """How a job goes."""
+    job = service.job(user, job_id)
+    return JobStatus(
+        job_id=job.job_id,
+        image_id=job.image_id,
+        status=job.status,
+        created_at=job.created_at,
+        completed_at=job.completed_at,
+        error=job.error,
+        error_code=job.error_code,
+        attempts=job.attempt_count,
+    )
+
+
+@router.get("/jobs/{job_id}/result", responses=error_responses(404, 409))
+def job_result(job_id: str, user: User, service: Service) -> ImageResult:
+    """The variants: 409 until the job has completed, 422 with the reason when it failed."""
+    return image_result(service.result(user, job_id), service)
+
+
+@router.get("/batch", responses=error_responses(404))
+def batch(
+    user: User,
+    service: Service,
+    image_ids: Annotated[
+        str, Query(max_length=MAX_BATCH * 2 * MAX_ID_LENGTH, description="Ids with commas between.")
+    ],
+    size: Size = None,
+) -> ImageBatch:
+    """One variant each of up to 50 images; those that are not to be had are listed by id."""
+    wanted = list(dict.fromkeys(part.strip() for part in image_ids.split(",") if part.strip()))
+    if not 0 < len(wanted) <= MAX_BATCH:
+        raise InvalidRequestError(
+            f"Between 1 and {MAX_BATCH} image ids can be asked for; there are {len(wanted)}."
+        )
+    images = service.images(user, wanted)
+    found = {image.image_id for image in images}
+    return ImageBatch(
+        images=[image_variant(image, size, service) for image in images],
+        not_found=[image_id for image_id in wanted if image_id not in found],
+    )
+
+
+@router.get("/{image_id}", responses=error_responses(404, 409))
+def image(image_id: str, user: User, service: Service, size: Size = None) -> ImageVariant:
+    """One variant of an image."""
+    return image_variant(service.finished_image(user, image_id).image, size, service)
+
+
+@router.get("/{image_id}/all", responses=error_responses(404, 409))
+def all_variants(image_id: str, user: User, service: Service) -> ImageResult:
+    """All variants of an image."""
+    return image_result(service.finished_image(user, image_id), service)
+
+
+@router.head("/{image_id}/direct", include_in_schema=False)
+@router.get(
+    "/{image_id}/direct",
+    response_class=Response,
+    responses=FILE_RESPONSES | error_responses(404, 409, 416),
+)
+def direct(request: Request, image_id: str, user: User, app: Wired, size: Size = None) -> Response:
+    """The bytes of one variant."""
+    _, variant = choose_variant(app.service.finished_image(user, image_id).image, size)
+    return file_answer(request, app.storage, variant.key, cache_control=PRIVATE)
+
+
+@router.delete("/{image_id}", status_code=204, responses=error_responses(404))
+def delete(image_id: str, user: User, service: Service) -> None:
+    """Delete an image with all its variants; a job that still runs is cancelled."""
+    service.delete(user, image_id)

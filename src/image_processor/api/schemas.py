@@ -1,0 +1,187 @@
+"""The bodies of the HTTP answers, with the names that the interface promises."""
+
+from pydantic import BaseModel, Field
+
+from image_processor.jobs.states import Status
+from image_processor.jobs.values import Image, StoredVariant
+from image_processor.service import Finished, ImageService, choose_variant
+
+EXAMPLE_ID = "5f0c3c3e-8f4e-4d8e-9d0a-2f9f8f3b7c11"
+
+
+class UploadAccepted(BaseModel):
+    """The answer to an upload."""
+
+    job_id: str = Field(examples=[EXAMPLE_ID])
+    image_id: str = Field(examples=[EXAMPLE_ID])
+    status_url: str = Field(examples=[f"/api/v1/images/jobs/{EXAMPLE_ID}"])
+    message: str = "Upload accepted. Processing initiated."
+
+
+class JobStatus(BaseModel):
+    """How a job goes."""
+
+    job_id: str = Field(examples=[EXAMPLE_ID])
+    image_id: str = Field(examples=[EXAMPLE_ID])
+    status: Status
+    created_at: str = Field(examples=["2026-11-08T14:00:00.000Z"])
+    completed_at: str | None = None
+    error: str | None = Field(default=None, description="Why the last attempt failed, as a sentence.")
+    error_code: str | None = None
+    attempts: int = Field(description="Attempts so far.")
+
+
+class Size(BaseModel):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+
+class VariantBody(BaseModel):
+    """One produced file."""
+
+    width: int
+    height: int
+    aspect_ratio: float = Field(description="Width divided by height, to four places.", examples=[0.75])
+    format: str = Field(examples=["webp"])
+    size_bytes: int
+
+
+class ResultMetadata(BaseModel):
+    """What is known of the picture."""
+
+    dominant_color: str = Field(examples=["#3A5F8C"])
+    original_dimensions: Size
+    variants: dict[str, VariantBody]
+
+
+class ImageResult(BaseModel):
+    """A processed image with all its variants."""
+
+    image_id: str = Field(examples=[EXAMPLE_ID])
+    status: Status = Status.COMPLETED
+    urls: dict[str, str]
+    metadata: ResultMetadata
+    completed_at: str
+    client_metadata: dict[str, object] = Field(
+        default_factory=dict, description="What came along with the upload, as it came."
+    )
+
+
+class ImageVariant(BaseModel):
+    """One variant of one image."""
+
+    image_id: str = Field(examples=[EXAMPLE_ID])
+    size: str = Field(examples=["medium"])
+    url: str
+    width: int
+    height: int
+    aspect_ratio: float
+    format: str
+    size_bytes: int
+    dominant_color: str
+
+
+class ImageBatch(BaseModel):
+    """One variant each of several images."""
+
+    images: list[ImageVariant]
+    not_found: list[str] = Field(description="Ids that do not exist, are not yours, or have not completed.")
+
+
+class Health(BaseModel):
+    """Whether the service can do its work."""
+
+    status: str = Field(examples=["healthy"])
+    service: str
+    version: str
+    database: str = Field(examples=["ok"])
+    storage: str = Field(examples=["ok"])
+
+
+class Performance(BaseModel):
+    """The last 24 hours."""
+
+    completed_24h: int
+    avg_processing_time_seconds: float | None
+
+
+class StorageTotals(BaseModel):
+    """Everything there is."""
+
+    total_images: int
+    total_jobs: int
+
+
+class WorkerTotals(BaseModel):
+    """The workers, whatever carries their hints; the name of the field is the interface's."""
+
+    active_workers: int = Field(description="Worker processes heard of within the last minute.")
+    active_tasks: int = Field(description="Jobs being processed.")
+
+
+class HealthStatistics(BaseModel):
+    """The service in numbers."""
+
+    status_breakdown: dict[Status, int]
+    performance_24h: Performance
+    storage: StorageTotals
+    celery: WorkerTotals
+
+
+class FailedJob(JobStatus):
+    """A job that failed."""
+
+    reason: str | None
+
+
+class FailedJobs(BaseModel):
+    """The newest failed jobs first."""
+
+    failed_jobs: list[FailedJob]
+    count: int
+
+
+def aspect_ratio(variant: StoredVariant) -> float:
+    """Width divided by height, to four places."""
+    return round(variant.width / variant.height, 4)
+
+
+def variant_body(variant: StoredVariant) -> VariantBody:
+    """A stored variant as the results show it."""
+    return VariantBody(
+        width=variant.width,
+        height=variant.height,
+        aspect_ratio=aspect_ratio(variant),
+        format=variant.format.value,
+        size_bytes=variant.size_bytes,
+    )
+
+
+def image_result(finished: Finished, service: ImageService) -> ImageResult:
+    """A finished job as its result shows it."""
+    job, image = finished.job, finished.image
+    return ImageResult(
+        image_id=image.image_id,
+        urls={name: service.url(variant) for name, variant in image.variants.items()},
+        metadata=ResultMetadata(
+            dominant_color=image.dominant_color or "",
+            original_dimensions=Size(width=image.width or 0, height=image.height or 0),
+            variants={name: variant_body(variant) for name, variant in image.variants.items()},
+        ),
+        completed_at=job.completed_at or "",
+        client_metadata=dict(job.metadata),
+    )
+
+
+def image_variant(image: Image, size: str | None, service: ImageService) -> ImageVariant:
+    """One variant of a finished image. Raises NotFoundError for a size that it has not."""
+    name, variant = choose_variant(image, size)
+    return ImageVariant(
+        image_id=image.image_id,
+        size=name,
+        url=service.url(variant),
+        dominant_color=image.dominant_color or "",
+        **variant_body(variant).model_dump(),
+    )

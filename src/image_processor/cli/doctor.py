@@ -1,0 +1,151 @@
+"""`image-processor doctor`: what is wrong with this installation, before its users find out."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from image_processor.bootstrap import new_local_engine, open_database, open_storage
+from image_processor.engine.isolate import IsolatedEngine
+from image_processor.errors import ImageProcessorError
+from image_processor.jobs.database import has_wal_reset_bug, sqlite_version
+from image_processor.settings import Settings, load_settings
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    verdict: Verdict
+    text: str
+
+
+def doctor() -> None:
+    """Check this installation; the exit code is 1 where something is wrong."""
+    settings = load_settings()
+    findings = [finding for check in CHECKS for finding in checked(check, settings)]
+    Console().print(_table(findings))
+    if any(finding.verdict is Verdict.PROBLEM for finding in findings):
+        raise typer.Exit(1)
+
+
+def checked(check: "Check", settings: Settings) -> list[Finding]:
+    """What a check finds; an error is a finding too."""
+    try:
+        return list(check(settings))
+    except (ImageProcessorError, OSError) as error:
+        return [Finding(check.__name__.removeprefix("check_"), Verdict.PROBLEM, str(error))]
+
+
+def check_python(_settings: Settings) -> Iterator[Finding]:
+    """The interpreter."""
+    yield Finding("python", Verdict.OK, sys.version.split()[0])
+
+
+def check_secret(settings: Settings) -> Iterator[Finding]:
+    """What tokens are signed with."""
+    if not settings.has_own_secret():
+        text = "JWT_SECRET_KEY is not set or is an example: only development mode will start"
+        yield Finding("secret", Verdict.WARNING, text)
+    elif len(settings.jwt_secret_key) < 32:
+        yield Finding("secret", Verdict.WARNING, "JWT_SECRET_KEY has less than 32 characters")
+    else:
+        yield Finding("secret", Verdict.OK, "set")
+    if not settings.auth_required:
+        yield Finding("authentication", Verdict.WARNING, "AUTH_REQUIRED=false: no token is asked for")
+
+
+def check_sqlite(_settings: Settings) -> Iterator[Finding]:
+    """The SQLite library."""
+    version = ".".join(map(str, sqlite_version()))
+    if has_wal_reset_bug():
+        text = f"{version} can corrupt a database that several processes write; 3.51.3 or newer is needed"
+        yield Finding("sqlite", Verdict.PROBLEM, text)
+    else:
+        yield Finding("sqlite", Verdict.OK, version)
+
+
+def check_database(settings: Settings) -> Iterator[Finding]:
+    """The jobs' tables."""
+    database = open_database(settings)
+    try:
+        damage = database.damage()
+    finally:
+        database.close()
+    if damage:
+        yield Finding("database", Verdict.PROBLEM, f"{settings.database} is damaged: {damage}")
+    else:
+        yield Finding("database", Verdict.OK, str(settings.database))
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """The folders, and the room on their disk."""
+    storage = open_storage(settings)
+    with tempfile.NamedTemporaryFile() as probe:
+        probe.write(b"written by doctor")
+        probe.flush()
+        storage.put("doctor/probe.txt", Path(probe.name), content_type="text/plain")
+        storage.delete("doctor/probe.txt")
+    free = shutil.disk_usage(settings.storage).free
+    verdict = Verdict.OK if free > 4 * settings.min_free_bytes else Verdict.WARNING
+    room = f"{free / 1e9:.1f} GB free; uploads stop below {settings.min_free_disk_mb} MB"
+    yield Finding("storage", verdict, f"{settings.storage} is writable, {room}")
+
+
+def check_engine(settings: Settings) -> Iterator[Finding]:
+    """The codec child, and what it may not do."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        engine = new_local_engine(settings, readable=(scratch,), scratch=scratch)
+        try:
+            yield from _engine_findings(engine)
+        finally:
+            engine.close()
+
+
+def _engine_findings(engine: IsolatedEngine) -> Iterator[Finding]:
+    for name, value in engine.protections().model_dump().items():
+        is_active = value not in (False, None)
+        text = "active" if value is True else f"{value:,}" if is_active else "not available on this machine"
+        yield Finding(f"codec {name}", Verdict.OK if is_active else Verdict.WARNING, text)
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+CHECKS: tuple[Check, ...] = (
+    check_python,
+    check_secret,
+    check_sqlite,
+    check_database,
+    check_disk,
+    check_engine,
+)
+
+COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "red"}
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table("check", "verdict", "finding", box=None)
+    for finding in findings:
+        table.add_row(
+            finding.name.replace("_", " "),
+            f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]",
+            escape(finding.text),
+        )
+    return table

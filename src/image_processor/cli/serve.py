@@ -1,0 +1,141 @@
+"""`image-processor serve`: the API, the workers and the sweeper, started together and kept alive."""
+
+import os
+import socket
+import sys
+import uuid
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from image_processor.bootstrap import check_folders, check_presets, open_database
+from image_processor.cli.process_group import Member, ProcessGroup
+from image_processor.errors import ConfigurationError, ImageProcessorError
+from image_processor.jobs.recovery import RecoveryRepository
+from image_processor.settings import LOOPBACK_HOSTS, Settings, load_settings
+from image_processor.telemetry import emit, log_events
+from image_processor.tokens import make_token, with_development_secret
+from image_processor.worker.process import STOP_GRACE_SECONDS
+
+LISTEN_BACKLOG = 1024
+
+
+def serve(
+    *,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Development mode: loopback only, prints a token.")
+    ] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (HOST).")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on (PORT).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Images processed at the same time (WORKERS).")
+    ] = None,
+) -> None:
+    """Start the whole service: API, workers and sweeper."""
+    settings = load_settings(host=host, port=port, workers=workers)
+    check_safe_to_start(settings, dev=dev)
+    check_presets(settings)
+    check_folders(settings)
+    settings = with_development_secret(settings) if dev else settings
+    log_events(json=settings.log_format == "json")
+    with closing(open_database(settings)) as database, listen(settings) as listener:
+        announce(settings, listener, dev=dev)
+        group = members(settings, listener, RecoveryRepository(database))
+        ProcessGroup(group, grace_seconds=STOP_GRACE_SECONDS + 5).run()
+
+
+def check_safe_to_start(settings: Settings, *, dev: bool) -> None:
+    """Refuse to start a service that strangers could use. Raises ConfigurationError."""
+    if dev and not settings.binds_to_loopback:
+        raise ConfigurationError(
+            f"Development mode listens on {' or '.join(sorted(LOOPBACK_HOSTS))}, not on {settings.host}."
+        )
+    if not settings.auth_required and not settings.binds_to_loopback:
+        raise ConfigurationError(
+            "AUTH_REQUIRED=false is allowed on loopback only; anybody could use the service."
+        )
+    if not dev and not settings.has_own_secret():
+        raise ConfigurationError(
+            "JWT_SECRET_KEY is not set, or is an example that everybody knows. Set one of your own "
+            "(`openssl rand -hex 32`), or start with --dev to try the service on this machine."
+        )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket that outlives the API process, so that its restart refuses no connection."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}."
+        ) from error
+    return listener
+
+
+def announce(settings: Settings, listener: socket.socket, *, dev: bool) -> None:
+    """Print where the service is; in development mode also a token."""
+    host, port = listener.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    lines = [f"Image Processor on {address}  (API documentation: {address}/docs)"]
+    if dev:
+        lines += ["Development mode. A token for the user `development`, valid for 24 hours:", ""]
+        lines += [make_token(settings, "development"), ""]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def members(settings: Settings, listener: socket.socket, recovery: RecoveryRepository) -> list[Member]:
+    """The API on the shared socket, and one worker process with all slots."""
+    os.environ.update(child_environment(settings))
+    parent = ["--parent", str(os.getpid())]
+    api = [sys.executable, "-m", "image_processor.api", "--fd", str(listener.fileno()), *parent]
+    worker = WorkerCommand(recovery)
+    return [
+        Member(name="api", command=lambda: api, pass_fds=(listener.fileno(),)),
+        Member(name="worker", command=worker.command, on_death=worker.hand_back),
+    ]
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """What the command line decided, for the processes that read the environment again."""
+    return {
+        "HOST": settings.host,
+        "PORT": str(settings.port),
+        "WORKERS": str(settings.workers),
+        "JWT_SECRET_KEY": settings.jwt_secret_key,
+    }
+
+
+class WorkerCommand:
+    """Starts a worker under a fresh id, and hands its jobs back at once when it dies."""
+
+    def __init__(self, recovery: RecoveryRepository) -> None:
+        self._recovery = recovery
+        self._worker_id = ""
+
+    def command(self) -> Sequence[str]:
+        """The command line of the next worker process."""
+        self._worker_id = str(uuid.uuid4())
+        return [
+            sys.executable,
+            "-m",
+            "image_processor.worker",
+            "--worker-id",
+            self._worker_id,
+            "--parent",
+            str(os.getpid()),
+        ]
+
+    def hand_back(self) -> None:
+        """Give up the leases of the dead worker now instead of when they end."""
+        try:
+            self._recovery.reap_worker(self._worker_id)
+        except ImageProcessorError as error:
+            emit("worker.reap.failed", error=str(error))

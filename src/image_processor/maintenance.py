@@ -1,0 +1,206 @@
+"""What keeps the house in order: reap, expire, remove what nobody needs. Safe in any number of processes."""
+
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_processor.errors import ImageProcessorError
+from image_processor.intake.stage import Stage
+from image_processor.jobs.images import ImageRepository
+from image_processor.jobs.rate_limits import RateLimitRepository
+from image_processor.jobs.recovery import RecoveryRepository
+from image_processor.jobs.repository import JobRepository
+from image_processor.jobs.values import Purge, Settlement
+from image_processor.placement import variant_keys
+from image_processor.storage.base import Storage
+from image_processor.telemetry import emit
+
+ORPHAN_SECONDS = 3600.0
+"""A staged file or scratch folder that no row knows is removed when it is older than this."""
+PURGE_BATCH = 20
+TICK_SECONDS = 1.0
+MINUTE = 60.0
+MAX_PAUSE_SECONDS = 5 * TICK_SECONDS
+"""A sweeper that was away for longer, and for half a lease, was frozen with all it might have seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """What the sweeper keeps in order, and how long it leaves things lie."""
+
+    jobs: JobRepository
+    images: ImageRepository
+    recovery: RecoveryRepository
+    rate_limits: RateLimitRepository
+    stage: Stage
+    storage: Storage
+    scratch: Path
+    sweeps: tuple[Callable[[float], int], ...]
+    """Further places where killed processes leave things: each removes what is older than so many seconds."""
+    lease_seconds: float
+    retention_days: float
+    rate_limit_window_seconds: float
+
+
+@dataclass
+class _Step:
+    run: Callable[[], int]
+    every_seconds: float
+    tells_health: bool = False
+    """Whether it does nothing but ask the database, so that its failure is the database's."""
+    due_at: float = 0.0
+
+
+class ReaperGate:
+    """
+    Opens only when this process has seen a healthy database, and an even clock, for one full lease.
+
+    After an outage, or while a whole container was frozen, nobody could heartbeat: every lease looks expired.
+    """
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._lease_seconds = lease_seconds
+        self._healthy_since = self._asked_at = time.monotonic()
+        self._offset = time.time() - self._asked_at
+
+    def is_open(self) -> bool:
+        """Whether leases that have ended may be believed now; to be asked at every tick."""
+        now = time.monotonic()
+        offset, pause = time.time() - now, now - self._asked_at
+        if abs(offset - self._offset) > self._lease_seconds / 3 or pause > self._longest_pause():
+            self.shut()
+        self._offset, self._asked_at = offset, now
+        return now - self._healthy_since >= self._lease_seconds
+
+    def _longest_pause(self) -> float:
+        return max(MAX_PAUSE_SECONDS, self._lease_seconds / 2)
+
+    def shut(self) -> None:
+        """The database could not be asked: count anew."""
+        self._healthy_since = time.monotonic()
+
+
+class Sweeper:
+    """Runs each step when it is due. A step that fails is tried again at its next turn."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._gate = ReaperGate(house.lease_seconds)
+        self._steps = {
+            "reap": _Step(self.reap, TICK_SECONDS, tells_health=True),
+            "expire": _Step(self.expire, TICK_SECONDS, tells_health=True),
+            "purge": _Step(self.purge, 10 * TICK_SECONDS),
+            "sweep_stage": _Step(self.sweep_stage, MINUTE),
+            "sweep_scratch": _Step(self.sweep_scratch, MINUTE),
+            "prune": _Step(self.prune, 10 * MINUTE),
+        }
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop; not in step with other sweepers."""
+        while not stop.wait(TICK_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311 - spreads load, hides nothing
+            self.tick()
+
+    def tick(self) -> None:
+        """Run what is due."""
+        now = time.monotonic()
+        for name, step in self._steps.items():
+            if step.due_at <= now:
+                step.due_at = now + step.every_seconds
+                self._run(name, step)
+
+    def _run(self, name: str, step: _Step) -> None:
+        try:
+            count = step.run()
+        except Exception as error:  # noqa: BLE001 - a worker that died of this would leave its jobs
+            if step.tells_health:
+                self._gate.shut()
+            emit(f"sweeper.{name}.failed", error=f"{type(error).__name__}: {error}")
+            return
+        if count:
+            emit(f"sweeper.{name}", count=count)
+
+    def reap(self) -> int:
+        """Take jobs from workers whose lease has ended."""
+        if not self._gate.is_open():
+            return 0
+        return self._settled(self._house.recovery.reap())
+
+    def expire(self) -> int:
+        """End jobs that were not started in their time."""
+        return self._settled(self._house.recovery.expire())
+
+    def _settled(self, settlements: list[Settlement]) -> int:
+        for settlement in settlements:
+            emit(
+                "job.recovered", job_id=settlement.job_id, status=settlement.status, reason=settlement.reason
+            )
+        return len(settlements)
+
+    def purge(self) -> int:
+        """Remove every object of images that are deleted or failed, once no worker can be alive with them."""
+        return sum(self._purge(purge) for purge in self._house.images.purgeable(PURGE_BATCH))
+
+    def _purge(self, purge: Purge) -> bool:
+        """Whether it is done; one that cannot be done holds up no other, and gets its next turn later."""
+        house = self._house
+        try:
+            for key in _keys(purge):
+                house.storage.delete(key)
+            if not house.jobs.is_staged(purge.staging_path):
+                house.stage.remove(purge.staging_path)
+            return house.images.mark_purged(purge.image_id)
+        except ImageProcessorError as error:
+            emit("image.purge.failed", image_id=purge.image_id, error=str(error))
+            return False
+
+    def sweep_stage(self) -> int:
+        """Remove staged files that no job needs; a young one may belong to an upload in the making."""
+        house = self._house
+        orphans = [
+            name for name in house.stage.names_older_than(ORPHAN_SECONDS) if not house.jobs.is_staged(name)
+        ]
+        for name in orphans:
+            house.stage.remove(name)
+        return len(orphans)
+
+    def sweep_scratch(self) -> int:
+        """Remove what killed workers left in the making."""
+        return _remove_folders(self._house.scratch) + sum(
+            sweep(ORPHAN_SECONDS) for sweep in self._house.sweeps
+        )
+
+    def prune(self) -> int:
+        """Forget rows that nobody asks for any more."""
+        self._house.rate_limits.prune(2 * self._house.rate_limit_window_seconds)
+        return self._house.recovery.prune(self._house.retention_days)
+
+
+def _keys(purge: Purge) -> set[str]:
+    stored = {variant.key for variant in purge.variants.values()}
+    return stored | set(variant_keys(purge).values())
+
+
+def _remove_folders(scratch: Path) -> int:
+    newest = time.time() - ORPHAN_SECONDS
+    old = [path for path in _entries(scratch) if _modified_at(path) < newest]
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True)
+    return sum(not path.exists() for path in old)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _modified_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # its worker was done with it
+        return time.time()

@@ -1,0 +1,216 @@
+"""The settings, and the only place that reads the environment and `.env`."""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from image_processor.errors import ConfigurationError
+from image_processor.pipeline import BUILTIN_PRESETS, ImageFormat, Limits, Preset, load_presets, web_preset
+from image_processor.pipeline.presets import WEB_SIZES
+from image_processor.pipeline.value import describe_faults, faults
+
+EXAMPLE_SECRETS = frozenset(
+    {
+        "CHANGE_THIS_IN_PRODUCTION",
+        "dev-secret-change-in-production",
+        "your-secure-random-key-here",
+        "your-secret-key",
+        "<generated-secret>",
+        "changeme",
+        "secret",
+    }
+)
+"""Secrets printed in documentation; anybody can sign with them."""
+
+ACCEPTABLE = frozenset({ImageFormat.JPEG, ImageFormat.PNG, ImageFormat.WEBP, ImageFormat.GIF})
+"""What intake can measure without decoding, and so may be accepted."""
+
+MIB = 1024 * 1024
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _json_or_commas(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith(("[", "{")):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+class Settings(BaseSettings):
+    """
+    Everything that can be set; each field is read from the environment variable of its name.
+
+    Sizes named `_mb` are in MiB (1 048 576 bytes). A variable that is empty counts as not set.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    service_name: str = "image-processor"
+    version: str | None = None
+    """Shown by the health endpoint; the package's own version where it is not set."""
+    log_format: Literal["text", "json"] = "text"
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins that browsers may call from; none by default."""
+
+    data_path: Path = Path("data")
+    """The folder under which the three paths below lie where they are not set."""
+    database_path: Path | None = None
+    storage_path: Path | None = None
+    staging_path: Path | None = None
+    storage_backend: Literal["local"] = "local"
+    min_free_disk_mb: int = Field(default=256, ge=0)
+    """Uploads are refused with 507 while the disk has less room than this."""
+
+    jwt_secret_key: str = ""
+    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    auth_required: bool = True
+    rate_limit_max_uploads: int = Field(default=50, ge=0, le=1_000_000_000)
+    """Uploads per user and window; 0 for no limit."""
+    rate_limit_window_minutes: int = Field(default=60, ge=1, le=525_600)
+
+    max_upload_size_mb: float = Field(default=10, ge=0.001, le=4096)
+    upload_timeout_seconds: float = Field(default=300, gt=0, le=86_400)
+    """A body that is not complete by then is refused."""
+    max_megapixels: float = Field(default=120, ge=0.001, le=100_000)
+    max_side_pixels: int = Field(default=30_000, ge=1, le=65_535)
+    max_frames: int = Field(default=300, ge=1)
+    allowed_mime_types: Annotated[tuple[str, ...], NoDecode] = ("image/jpeg", "image/png", "image/webp")
+    webp_quality: int = Field(default=85, ge=1, le=100)
+    image_sizes: Annotated[dict[str, int], NoDecode] = Field(
+        default_factory=lambda: dict(WEB_SIZES), min_length=1, max_length=50
+    )
+    """Names and widths in pixels of the variants of preset `web`."""
+    presets_file: Path | None = None
+    """A TOML file with presets of your own."""
+
+    workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
+    """Images processed at the same time by one worker process."""
+    codec_memory_mb: int = Field(default=3072, ge=256)
+    """Private memory at which a codec child's own limit stops it; 120 megapixels need up to 2800."""
+    lease_seconds: float = Field(default=30, gt=0, le=3600)
+    poll_seconds: float = Field(default=0.25, gt=0, le=3600)
+    max_retries: int = Field(default=3, ge=0, le=20)
+    job_ttl_hours: float = Field(default=24, gt=0, le=87_600)
+    retention_days: float = Field(default=14, gt=0, le=36_500)
+    """How long rows of failed and deleted images, and the originals of failed ones, are kept."""
+
+    @field_validator("cors_origins", "allowed_mime_types", "image_sizes", mode="before")
+    @classmethod
+    def _read_text(cls, value: Any) -> Any:
+        return _json_or_commas(value)
+
+    @field_validator("allowed_mime_types")
+    @classmethod
+    def _are_acceptable(cls, media_types: tuple[str, ...]) -> tuple[str, ...]:
+        known = {accepted.media_type for accepted in ACCEPTABLE}
+        unknown = [media_type for media_type in media_types if media_type not in known]
+        if unknown or not media_types:
+            refused = ", ".join(unknown) or "an empty list"
+            raise ValueError(f"{refused} cannot be accepted; known are {', '.join(sorted(known))}")
+        return media_types
+
+    @field_validator("image_sizes")
+    @classmethod
+    def _make_variants(cls, sizes: dict[str, int]) -> dict[str, int]:
+        for name, width in sizes.items():
+            try:
+                web_preset({name: width})
+            except ValidationError as error:
+                raise ValueError(f"{name!r}: {describe_faults(error)}") from error
+        return sizes
+
+    @cached_property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return (self.database_path or self.data_path / "processor.db").absolute()
+
+    @cached_property
+    def storage(self) -> Path:
+        """The folder of the local storage."""
+        return (self.storage_path or self.data_path / "storage").absolute()
+
+    @cached_property
+    def staging(self) -> Path:
+        """The folder in which originals wait for their worker."""
+        return (self.staging_path or self.data_path / "staging").absolute()
+
+    @cached_property
+    def accepts(self) -> tuple[ImageFormat, ...]:
+        """The formats that an upload may have."""
+        return tuple(ImageFormat.from_media_type(media_type) for media_type in self.allowed_mime_types)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What intake refuses, whatever the preset."""
+        return Limits(
+            max_bytes=int(self.max_upload_size_mb * MIB),
+            max_pixels=int(self.max_megapixels * 1_000_000),
+            max_side=self.max_side_pixels,
+            max_frames=self.max_frames,
+        )
+
+    @cached_property
+    def presets(self) -> dict[str, Preset]:
+        """All presets by name: those that ship, `web` as configured, and the user's own."""
+        web = web_preset(self.image_sizes, self.webp_quality, accepts=self.accepts, limits=self.limits)
+        own = load_presets(self.presets_file, self.limits) if self.presets_file else {}
+        return {**BUILTIN_PRESETS, "web": web, **own}
+
+    @property
+    def min_free_bytes(self) -> int:
+        """The room below which uploads are refused."""
+        return self.min_free_disk_mb * MIB
+
+    @cached_property
+    def scratch(self) -> Path:
+        """The folder in which engines write before the storage takes it."""
+        return (self.data_path / "scratch").absolute()
+
+    @property
+    def binds_to_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.host in LOOPBACK_HOSTS
+
+    def has_own_secret(self) -> bool:
+        """Whether a secret is set that is not printed in somebody's documentation."""
+        return bool(self.jwt_secret_key) and self.jwt_secret_key not in EXAMPLE_SECRETS
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """
+    The settings from the environment and `.env`; `overrides` that are not None come first.
+
+    Raises ConfigurationError that names the variables at fault.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings(**given)
+        _ = settings.presets
+    except ValidationError as error:
+        variables = "; ".join(f"{_variable(field)}: {fault}" for field, fault in faults(error))
+        raise ConfigurationError(f"These settings are not valid. {variables}.") from error
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The file .env cannot be read: {error}.") from error
+    return settings
+
+
+def _variable(field: str) -> str:
+    """A field as it is spelt in the environment, with what lies inside it as it is."""
+    name, dot, inside = field.partition(".")
+    return name.upper() + dot + inside

@@ -1,0 +1,149 @@
+"""The worker process: its threads, its signals, and the order in which it stops."""
+
+import argparse
+import os
+import queue
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from image_processor.bootstrap import WorkerParts, build_worker
+from image_processor.lifeline import end_with_parent
+from image_processor.runner import Ending
+from image_processor.settings import Settings, load_settings
+from image_processor.telemetry import emit, log_events
+from image_processor.worker.heartbeat import LeaseKeeper
+from image_processor.worker.presence import Presence
+from image_processor.worker.slot import Slot
+
+STOP_GRACE_SECONDS = 20.0
+"""How long running jobs may go on after SIGTERM before they are handed back."""
+HAND_BACK_SECONDS = 5.0
+"""How long handing back may take, and after it the end of the heartbeat and the sweeper."""
+HAND_BACK_TICK_SECONDS = 0.05
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one worker process, as the service starts it."""
+    parser = argparse.ArgumentParser(prog="image_processor.worker")
+    parser.add_argument("--worker-id", default=None, help="names this process in its jobs")
+    parser.add_argument("--parent", type=int, help="end when this process does")
+    options = parser.parse_args(arguments)
+    if options.parent:
+        end_with_parent(options.parent, signal.SIGTERM)
+    return run_worker(load_settings(), worker_id=options.worker_id)
+
+
+def run_worker(settings: Settings, *, worker_id: str | None = None) -> int:
+    """Process uploads until told to stop; the exit code is 0 unless a thread died."""
+    log_events(json=settings.log_format == "json")
+    worker = Worker(build_worker(settings), worker_id or str(uuid.uuid4()))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, worker.signalled)
+    return worker.run()
+
+
+class Worker:
+    """Slots, heartbeat and sweeper, each on a thread that lasts as long as the process."""
+
+    def __init__(self, parts: WorkerParts, worker_id: str) -> None:
+        self._parts = parts
+        self._worker_id = worker_id
+        self._leases = LeaseKeeper(parts.jobs, lease_seconds=parts.settings.lease_seconds)
+        self._stop_claiming = threading.Event()
+        self._stop_beating = threading.Event()
+        self._news: queue.SimpleQueue[int | threading.Thread] = queue.SimpleQueue()
+        """The signals that came, and the threads that ended."""
+        self._failed = False
+
+    def signalled(self, number: int, _frame: FrameType | None) -> None:
+        """Stop claiming at the first signal, hand everything back at the second."""
+        # Not Event.set(): the signal may interrupt this very thread while it holds the event's lock.
+        self._news.put(number)
+
+    def run(self) -> int:
+        """Work until a signal or a thread's death, then stop in order."""
+        slots = [
+            self._thread(f"slot-{number}", self._new_slot().run, self._stop_claiming)
+            for number in range(self._parts.settings.workers)
+        ]
+        keepers = [
+            self._thread("heartbeat", self._leases.run, self._stop_beating),
+            self._thread("sweeper", self._parts.sweeper.run, self._stop_beating),
+            self._thread("presence", self._new_presence().run, self._stop_beating),
+        ]
+        emit("worker.started", worker_id=self._worker_id, slots=len(slots), pid=os.getpid())
+        self._next_news()
+        self._stop_claiming.set()
+        emit("worker.stopping", worker_id=self._worker_id)
+        if not self._end(slots, STOP_GRACE_SECONDS):
+            self._hand_back(slots)
+        self._stop_beating.set()
+        self._end(keepers, HAND_BACK_SECONDS)
+        self._parts.close()
+        emit("worker.stopped", worker_id=self._worker_id)
+        return 1 if self._failed else 0
+
+    def _new_slot(self) -> Slot:
+        parts = self._parts
+        return Slot(
+            worker_id=self._worker_id,
+            jobs=parts.jobs,
+            transport=parts.transport,
+            runner=parts.runner,
+            leases=self._leases,
+            new_engine=parts.new_engine,
+            lease_seconds=parts.settings.lease_seconds,
+            poll_seconds=parts.settings.poll_seconds,
+        )
+
+    def _new_presence(self) -> Presence:
+        slots = self._parts.settings.workers
+        return Presence(workers=self._parts.workers, worker_id=self._worker_id, slots=slots)
+
+    def _end(self, threads: Sequence[threading.Thread], seconds: float) -> bool:
+        """Whether all threads ended within so many seconds, and before the next signal."""
+        ends_at = time.monotonic() + seconds
+        while any(thread.is_alive() for thread in threads):
+            try:
+                news = self._next_news(max(0.0, ends_at - time.monotonic()))
+            except queue.Empty:
+                return False
+            if isinstance(news, int):
+                return False
+        return True
+
+    def _next_news(self, seconds: float | None = None) -> int | threading.Thread:
+        news = self._news.get(timeout=seconds)
+        if isinstance(news, threading.Thread):
+            news.join()
+        return news
+
+    def _hand_back(self, slots: Sequence[threading.Thread]) -> None:
+        ends_at = time.monotonic() + HAND_BACK_SECONDS
+        while any(slot.is_alive() for slot in slots) and time.monotonic() < ends_at:
+            # More than once: a job may have been claimed a moment ago, or be between two steps.
+            self._leases.end_all(Ending.STOPPED)
+            for slot in slots:
+                slot.join(HAND_BACK_TICK_SECONDS)
+
+    def _thread(
+        self, name: str, target: Callable[[threading.Event], None], stop: threading.Event
+    ) -> threading.Thread:
+        def run() -> None:
+            try:
+                target(stop)
+            except BaseException as error:
+                # A worker that lost a thread is not a worker: the whole process ends and is started anew.
+                emit("worker.thread.died", name=name, error=f"{type(error).__name__}: {error}")
+                self._failed = True
+                raise
+            finally:
+                self._news.put(threading.current_thread())
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
