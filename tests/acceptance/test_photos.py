@@ -48,19 +48,22 @@ def _photos(folder: Path) -> list[Path]:
 def _upright_srgb(path: Path) -> Image.Image:
     """The first frame as Pillow sees it: upright, sRGB, with alpha."""
     image = Image.open(path)
-    profile = image.info.get("icc_profile")
+    content = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(next(iter(ImageSequence.Iterator(image))))
     if image.mode.startswith("I;16") or image.mode == "I":
         image = Image.fromarray((np.asarray(image) / 257).round().astype("uint8"))
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    if profile and image.mode in ("RGB", "RGBA", "CMYK"):
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        image = image.convert("RGB") if alpha else image
-        image = ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB")
+    alpha = image.convert("RGBA").getchannel("A")
+    if content:
+        image = _through_profile(image, ImageCms.ImageCmsProfile(io.BytesIO(content)))
     image = image.convert("RGBA")
-    if alpha:
-        image.putalpha(alpha)
+    image.putalpha(alpha)
     return image
+
+
+def _through_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    modes = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}
+    mode = modes[profile.profile.xcolor_space.strip()]
+    return ImageCms.profileToProfile(image.convert(mode), profile, SRGB, outputMode="RGB")
 
 
 def _premultiplied(image: Image.Image) -> np.ndarray:

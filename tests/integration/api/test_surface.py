@@ -1,0 +1,230 @@
+"""What holds for every answer: headers, CORS, the schema, and that it is the truth."""
+
+import json
+
+import pytest
+
+from integration.api.front import UNKNOWN, Front, accepted, assert_refused, picture, token, upload
+
+SMALL = picture((20, 20), "PNG")
+PATHS = {
+    ("POST", "/api/v1/images/upload"),
+    ("GET", "/api/v1/images/jobs/{job_id}"),
+    ("GET", "/api/v1/images/jobs/{job_id}/result"),
+    ("GET", "/api/v1/images/batch"),
+    ("GET", "/api/v1/images/{image_id}"),
+    ("DELETE", "/api/v1/images/{image_id}"),
+    ("GET", "/api/v1/images/{image_id}/all"),
+    ("GET", "/api/v1/images/{image_id}/direct"),
+    ("GET", "/api/v1/health"),
+    ("GET", "/api/v1/health/stats"),
+    ("GET", "/api/v1/health/failed"),
+    ("GET", "/storage/{key}"),
+}
+
+
+@pytest.fixture
+def schema(client):
+    return client.get("/openapi.json").json()
+
+
+def operations(schema):
+    return [
+        (method.upper(), path, operation)
+        for path, item in schema["paths"].items()
+        for method, operation in item.items()
+    ]
+
+
+def test_the_schema_has_the_paths_that_are_promised(schema):
+    assert {(method, path) for method, path, _ in operations(schema)} == PATHS
+
+
+def test_the_schema_is_the_same_each_time_and_has_no_id_twice(front, schema):
+    ids = [operation["operationId"] for _, _, operation in operations(schema)]
+    assert len(set(ids)) == len(ids)
+    assert json.loads(json.dumps(front.api.openapi())) == schema
+
+
+def test_every_operation_says_what_it_does_and_how_it_is_refused(schema):
+    error = {"$ref": "#/components/schemas/ErrorBody"}
+    for method, path, operation in operations(schema):
+        assert operation["description"], (method, path)
+        for status, response in operation["responses"].items():
+            if status >= "400" and (path, status) != ("/api/v1/health", "503"):
+                content = response["content"]["application/json"]["schema"]
+                assert content == error, (method, path, status)
+        if path not in ("/api/v1/health", "/storage/{key}"):
+            assert operation["security"], (method, path)
+            assert "401" in operation["responses"], (method, path)
+
+
+def test_the_schema_knows_the_form(schema):
+    upload_form = schema["paths"]["/api/v1/images/upload"]["post"]["requestBody"]["content"]
+    fields = upload_form["multipart/form-data"]["schema"]
+    assert fields["required"] == ["file", "bucket"]
+    assert set(fields["properties"]) == {"file", "bucket", "metadata", "preset"}
+
+
+def test_the_documentation_is_there(front):
+    nobody = front.client(user=None)
+    answer = nobody.get("/docs")
+    assert answer.status_code == 200
+    assert "/openapi.json" in answer.text
+    assert nobody.get("/openapi.json").status_code == 200
+
+
+def test_every_answer_forbids_guessing_its_type(front, client):
+    job = accepted(client)
+    front.work()
+    image = f"/api/v1/images/{job['image_id']}"
+    url = client.get(image).json()["url"]
+    nobody = front.client(user=None)
+    answers = [
+        upload(client),
+        upload(client, b"text"),
+        client.get(job["status_url"]),
+        client.get(f"{job['status_url']}/result"),
+        client.get(f"{image}/direct"),
+        client.get(url),
+        client.head(url),
+        client.get(url, headers={"Range": "bytes=0-3"}),
+        client.get(url, headers={"Range": "bytes=9999999-"}),
+        client.get(url, headers={"If-None-Match": "*"}),
+        client.get("/docs"),
+        client.get("/openapi.json"),
+        client.get("/nowhere"),
+        client.get("/api/v1/health/"),
+        client.put("/api/v1/health"),
+        client.options("/api/v1/health"),
+        nobody.get(image),
+        client.delete(image),
+    ]
+    assert {answer.status_code for answer in answers} >= {
+        200,
+        202,
+        204,
+        206,
+        304,
+        307,
+        401,
+        404,
+        405,
+        415,
+        416,
+    }
+    assert [
+        str(a.request.url) for a in answers if a.headers.get_list("x-content-type-options") != ["nosniff"]
+    ] == []
+
+
+def test_a_failure_of_ours_forbids_it_too(front, monkeypatch):
+    def fail(*_arguments):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(type(front.app.service), "job", fail)
+    client = front.client(raises=False)
+    client.event_hooks["response"].clear()
+    answer = client.get(f"/api/v1/images/jobs/{UNKNOWN}")
+    assert_refused(answer, 500, "internal_error")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+ORIGIN = "https://app.example"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    front = Front(tmp_path_factory.mktemp("shared"), {"cors_origins": (ORIGIN,)})
+    yield front
+    front.close()
+
+
+def preflight(client, origin, method="POST", headers="authorization"):
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": headers,
+    }
+    return client.options("/api/v1/images/upload", headers=asked)
+
+
+def test_no_page_of_others_may_call_unless_it_is_said_so(client):
+    answer = client.get("/api/v1/health", headers={"Origin": ORIGIN})
+    assert "access-control-allow-origin" not in answer.headers
+    refused = preflight(client, ORIGIN)
+    assert refused.status_code == 400
+    assert "access-control-allow-origin" not in refused.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_page_of_ones_own_may_call(shared, method):
+    client = shared.client()
+    answer = preflight(client, ORIGIN, method, "authorization, content-type")
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert method in answer.headers["access-control-allow-methods"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "http://app.example", f"{ORIGIN}.evil.example", "null", f"{ORIGIN}:8443"],
+)
+def test_other_pages_may_not(shared, origin):
+    client = shared.client()
+    assert "access-control-allow-origin" not in preflight(client, origin).headers
+    assert (
+        "access-control-allow-origin" not in client.get("/api/v1/health", headers={"Origin": origin}).headers
+    )
+
+
+def test_a_page_can_read_the_limits_and_the_errors(shared):
+    client = shared.client()
+    answer = upload(client, SMALL)
+    assert "access-control-expose-headers" not in answer.headers
+    client.headers["Origin"] = ORIGIN
+    answer = upload(client, SMALL)
+    for name in ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"):
+        assert name in answer.headers["access-control-expose-headers"]
+    refused = upload(client, b"text")
+    assert_refused(refused, 415, "unsupported_format")
+    assert refused.headers["access-control-allow-origin"] == ORIGIN
+
+
+def test_without_tokens_everybody_is_the_development_user(make_front):
+    front = make_front(auth_required=False)
+    nobody = front.client(user=None)
+    job = accepted(nobody, SMALL)
+    assert nobody.get(job["status_url"]).status_code == 200
+    assert front.client("development").get(job["status_url"]).status_code == 200
+    assert_refused(front.client("me").get(job["status_url"]), 404, "not_found")
+    bad = front.client(user=None)
+    bad.headers["Authorization"] = "Bearer nonsense"
+    assert_refused(bad.get(job["status_url"]), 401, "not_authenticated")
+
+
+def test_headers_are_read_in_any_case(front, client):
+    job = accepted(client, SMALL)
+    answer = front.client(user=None).get(job["status_url"], headers={"AUTHORIZATION": f"bEARER {token()}"})
+    assert answer.status_code == 200
+
+
+def test_a_walk_sees_every_operation_succeed_as_announced(front, client):
+    job = accepted(client)
+    front.work()
+    image = f"/api/v1/images/{job['image_id']}"
+    for path in (
+        job["status_url"],
+        f"{job['status_url']}/result",
+        image,
+        f"{image}/all",
+        f"{image}/direct",
+        f"/api/v1/images/batch?image_ids={job['image_id']}",
+        "/api/v1/health",
+        "/api/v1/health/stats",
+        "/api/v1/health/failed",
+        client.get(image).json()["url"],
+    ):
+        assert client.get(path).status_code == 200
+    client.delete(image)
+    assert {(method, path) for method, path, status in front.announced.seen if status < 300} == PATHS
