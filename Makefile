@@ -1,6 +1,6 @@
 # The developer's door: plain `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format bench lock clean
+.PHONY: help setup serve test check format soak bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +28,9 @@ check: setup ## Format, lint, types, layers, fast tests
 format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+soak: setup ## The long form of the tests that kill and the tests that count memory
+	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py
 
 bench: setup ## Measure: seconds per photo, upload latency while the workers are busy
 	PYTHONPATH=tests $(BIN)/python -m bench

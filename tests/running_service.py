@@ -18,6 +18,8 @@ import pytest
 from pysqlite3 import dbapi2 as sqlite3
 
 START_SECONDS = 60
+IS_SOAK = os.environ.get("SOAK") == "1"
+"""`make soak`: the long form of the tests that have one."""
 MODULES = {
     "api": "image_processor.api",
     "worker": "image_processor.worker",

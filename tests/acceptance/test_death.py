@@ -6,11 +6,11 @@ import httpx
 import psutil
 import pytest
 
-from running_service import Service, upload, wait_for_result
+from running_service import IS_SOAK, Service, upload, wait_for_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-KILLS = 20
+KILLS = 20 if IS_SOAK else 6
 UPLOADS_A_ROUND = 2
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from image_processor.engine import landlock
+from image_processor.lifeline import end_with_parent
 from image_processor.pipeline.value import Value
 
 MIB = 1024 * 1024
@@ -22,7 +23,6 @@ OOM_SCORE = 800
 """Out of memory, the kernel takes this process first, and not the one that holds the lease."""
 NICENESS = 5
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/etc/ld.so.cache")
 _FONTS_AND_ZONES = ("/usr/share", "/etc/fonts", "/etc/localtime")
@@ -68,7 +68,7 @@ def protect(policy: Policy) -> Protections:
     """
     _limit_resources(policy.memory_bytes)
     _yield_to_others()
-    _die_with(policy.parent_pid)
+    end_with_parent(policy.parent_pid, signal.SIGKILL)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     landlock.restrict(readable=(*_system_paths(), *policy.readable), writable=policy.writable)
     return describe()
@@ -115,12 +115,6 @@ def _yield_to_others() -> None:
     os.nice(NICENESS)
     with contextlib.suppress(OSError):  # a container may forbid it; describe() then says so
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE), encoding="ascii")
-
-
-def _die_with(parent_pid: int) -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it died before the kernel knew of our wish
-        raise SystemExit("the process that started this one is gone")
 
 
 def _prctl(option: int, value: int) -> None:
