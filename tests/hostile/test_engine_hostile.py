@@ -272,6 +272,18 @@ class TestInterrupting:
             assert_works(engine, job)
         assert outcomes <= {type(None), EngineCrashedError}
 
+    def test_that_comes_behind_the_answer_does_not_harm_the_next_render(self, tmp_path, job):
+        class InterruptedLate(IsolatedEngine):
+            def _understand(self, *answer):
+                rendering = super()._understand(*answer)
+                self.interrupt()
+                return rendering
+
+        late = InterruptedLate(readable=(tmp_path,), writable=(tmp_path / "out",))
+        with contextlib.closing(late) as engine:
+            for _ in range(5):
+                assert engine.render(job(), deadline_seconds=DEADLINE).variants
+
     def test_closing_ends_a_render_and_the_child(self, engine, job, beside):
         pid = stopped_child(engine)
         rendering = beside.submit(engine.render, job(), deadline_seconds=DEADLINE)

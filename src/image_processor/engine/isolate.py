@@ -132,6 +132,8 @@ class IsolatedEngine:
         finally:
             with self._state:
                 self._is_busy = False
+            if self._is_interrupted:
+                self._discard()  # it may be dying behind its answer: the next render must not meet it
             self._turn.release()
 
     def _ready_child(self, deadline: float) -> Child:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, exc, text
 
@@ -144,12 +146,19 @@ class Database:
         config = Config()
         config.set_main_option("script_location", MIGRATIONS)
         config.set_main_option("path_separator", "os")
+        if self._is_current(config):
+            return  # a worker that is frozen while it writes must not keep others from starting
         with _migration_turn, self.write() as connection:
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise ConfigurationError(f"The database cannot be migrated: {error}") from error
+
+    def _is_current(self, config: Config) -> bool:
+        heads = ScriptDirectory.from_config(config).get_heads()
+        with self.read() as connection:
+            return MigrationContext.configure(connection).get_current_heads() == tuple(heads)
 
     def close(self) -> None:
         """Close every connection; the last process to do so folds the write-ahead log into the file."""

@@ -34,6 +34,8 @@ returning *, (select pipeline from processing_jobs where processing_jobs.job_id 
   (select staging_path from processing_jobs where processing_jobs.job_id = images.job_id) as staging_path
 """)
 
+ANY_PURGE = statement("select 1 from images where purge_after <= <now> limit 1")
+
 END_PURGE = statement("""
 update images set purge_after = null, purging_until = null
 where image_id = :image_id and purging_until is not null
@@ -78,6 +80,9 @@ class ImageRepository:
 
         Until `mark_purged`, the job of such an image cannot be replayed.
         """
+        with self._database.read() as connection:
+            if connection.execute(ANY_PURGE).first() is None:
+                return []  # the sweeper asks often; it need not take the write lock for that
         parameters = {"limit": limit, "lease_seconds": lease_seconds}
         with self._database.write() as connection:
             purges = [_to_purge(row) for row in connection.execute(BEGIN_PURGE, parameters).mappings()]

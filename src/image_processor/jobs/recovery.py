@@ -32,7 +32,12 @@ _WORKER_LOST = EngineCrashedError("The worker stopped before it had finished.")
 
 
 class RecoveryRepository:
-    """The ends of jobs that are decided by time, or by the death of a worker."""
+    """
+    The ends of jobs that are decided by time, or by the death of a worker.
+
+    `reap` and `expire` take the write lock even where nothing is to be done: that they get it tells the sweeper
+    that heartbeats can be written, and that a lease that has ended may be believed.
+    """
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class FakeEngine:
     def interrupt(self) -> None:
         """End the wait of a render that is held."""
         with self._turn:
-            self._is_interrupted = self._is_rendering
+            self._is_interrupted |= self._is_rendering
             self._turn.notify_all()
 
     def close(self) -> None:
