@@ -35,8 +35,8 @@ class RecoveryRepository:
     """
     The ends of jobs that are decided by time, or by the death of a worker.
 
-    `reap` and `expire` take the write lock even where nothing is to be done: that they get it tells the sweeper
-    that heartbeats can be written, and that a lease that has ended may be believed.
+    `reap` and `expire` take the write lock even where nothing is to be done: getting it tells a sweeper that
+    heartbeats can be written, and that a lease that has ended may be believed.
     """
 
     def __init__(
