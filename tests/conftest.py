@@ -1,5 +1,6 @@
 """Fixtures that every distance of test shares."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 from running_service import Service
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
+
+
+def pytest_configure() -> None:
+    """A shell starts its background jobs with SIGINT ignored, and what we start would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ def resample(image: pyvips.Image, size: Size, grow: Enlarge = enlarge_lazily) ->
         return image
     if not image.hasalpha():
         return _resample(image, size, grow)
-    return _resample(image.premultiply(), size, grow).unpremultiply().cast(image.format)
+    return _resample(image.premultiply(), size, grow).unpremultiply().rint().cast(image.format)
 
 
 def _resample(image: pyvips.Image, size: Size, grow: Enlarge) -> pyvips.Image:
