@@ -115,7 +115,7 @@ def _check_variant(
     assert ours.size == (body["width"], body["height"])
     if ours.width > COMPARED_WIDTH:
         ours = _reduced(ours)
-    resized = reference.resize(ours.size, Image.Resampling.LANCZOS)
+    resized = reference.resize(ours.size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     webp = _webp_by_pillow(resized)
     comparison = Comparison(_compare(ours, resized).distance, _compare(ours, webp.convert("RGBA")).bias)
     return comparison, comparison.distance - _compare(webp, resized).distance
