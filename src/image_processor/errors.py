@@ -25,6 +25,7 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     └── ConfigurationError            500  only ever raised at start-up
 """
 
+import errno
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -204,3 +205,8 @@ class ConfigurationError(ImageProcessorError):
 
     code = "configuration"
     retry = Retry.NEVER
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether there is no room left, on the disk or in a quota: what becomes a StorageFullError."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,6 +1,5 @@
 """One claimed job, from the claim to where it comes to rest. Claims and heartbeats are the worker's."""
 
-import errno
 import shutil
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from image_processor.errors import (
     StorageError,
     StorageFullError,
     UnavailableError,
+    is_disk_full,
 )
 from image_processor.intake.probe import Header, probe
 from image_processor.intake.stage import Stage
@@ -245,7 +245,7 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
     try:
         folder = Path(tempfile.mkdtemp(dir=parent))
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise StorageFullError("There is no room left to work in.") from error
         raise UnavailableError(f"No scratch folder can be made: {error.strerror}.") from error
     try:

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, Field
 
 from image_processor.jobs.states import Status
-from image_processor.jobs.values import Image, StoredVariant
+from image_processor.jobs.values import Image, Job, StoredVariant
 from image_processor.service import Finished, ImageService, choose_variant
 
 EXAMPLE_ID = "5f0c3c3e-8f4e-4d8e-9d0a-2f9f8f3b7c11"
@@ -141,6 +141,25 @@ class FailedJobs(BaseModel):
 
     failed_jobs: list[FailedJob]
     count: int
+
+
+def job_body(job: Job) -> JobStatus:
+    """A job as its status shows it."""
+    return JobStatus(
+        job_id=job.job_id,
+        image_id=job.image_id,
+        status=job.status,
+        created_at=job.created_at,
+        completed_at=job.completed_at,
+        error=job.error,
+        error_code=job.error_code,
+        attempts=job.attempt_count,
+    )
+
+
+def failed_job(job: Job) -> FailedJob:
+    """A failed job as the list of them shows it."""
+    return FailedJob(**job_body(job).model_dump(), reason=job.reason)
 
 
 def aspect_ratio(variant: StoredVariant) -> float:

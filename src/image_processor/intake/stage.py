@@ -1,6 +1,5 @@
 """Where accepted bytes wait: written under a random name while hashed, and checked before they are kept."""
 
-import errno
 import hashlib
 import os
 import secrets
@@ -19,6 +18,7 @@ from image_processor.errors import (
     StorageError,
     StorageFullError,
     UnsupportedFormatError,
+    is_disk_full,
 )
 from image_processor.intake.probe import Header, check_limits, probe
 from image_processor.intake.sniff import SNIFF_BYTES, describe, sniff
@@ -45,7 +45,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise StorageFullError("There is no room left to take in the file.") from error
         raise StorageError(f"The file could not be staged: {error.strerror}.") from error
 
@@ -120,7 +120,7 @@ class StagingFile:
         if self._format is None:
             self._head += chunk[: SNIFF_BYTES - len(self._head)]
             if len(self._head) >= SNIFF_BYTES:
-                self._format = self._sniffed()
+                self._format = accepted_format(self._head, self._accepts)
         self._hash.update(chunk)
         with _translated():
             view = memoryview(chunk)
@@ -135,7 +135,7 @@ class StagingFile:
         """
         if self._size == 0:
             raise InvalidRequestError("The file is empty.")
-        image_format = self._format or self._sniffed()
+        image_format = self._format or accepted_format(self._head, self._accepts)
         header = self._checked_header(image_format)
         with _translated():
             os.fsync(self._file.fileno())
@@ -154,12 +154,6 @@ class StagingFile:
         self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def _sniffed(self) -> ImageFormat:
-        image_format = sniff(self._head)
-        if image_format not in self._accepts:
-            raise unsupported(self._head, self._accepts)
-        return image_format
-
     def _checked_header(self, image_format: ImageFormat) -> Header:
         with _translated():
             self._file.seek(0)
@@ -168,10 +162,13 @@ class StagingFile:
         return header
 
 
-def unsupported(head: bytes, accepts: tuple[ImageFormat, ...]) -> UnsupportedFormatError:
-    """The error that says what the bytes look like and what is accepted."""
+def accepted_format(head: bytes, accepts: tuple[ImageFormat, ...]) -> ImageFormat:
+    """The format by its first bytes; UnsupportedFormatError says what they look like and what is accepted."""
+    image_format = sniff(head)
+    if image_format in accepts:
+        return image_format
     accepted = ", ".join(accepted.label for accepted in accepts)
-    return UnsupportedFormatError(
+    raise UnsupportedFormatError(
         f"The file looks like {describe(head)}; accepted are {accepted}.",
         accepted=[accepted.media_type for accepted in accepts],
     )
@@ -191,9 +188,7 @@ def check_file(source: Path, accepts: tuple[ImageFormat, ...], limits: Limits) -
             head = file.read(SNIFF_BYTES)
             if not head:
                 raise InvalidRequestError(f"{source.name} is empty.")
-            image_format = sniff(head)
-            if image_format not in accepts:
-                raise unsupported(head, accepts)
+            image_format = accepted_format(head, accepts)
             file.seek(0)
             header = probe(file, image_format, size)
     except OSError as error:

@@ -25,6 +25,7 @@ from image_processor.errors import (
     StorageError,
     StorageFullError,
     UnavailableError,
+    is_disk_full,
 )
 from image_processor.pipeline import ImageFormat
 from image_processor.storage.base import StoredObject
@@ -48,7 +49,6 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _OBJECT = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a planted FIFO must not block the open
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _OUT_OF_REACH = {
     errno.EROFS,
@@ -347,7 +347,7 @@ def _translated(action: str, key: str | None = None) -> Iterator[None]:
 
 
 def _translate(error: OSError, action: str, key: str | None) -> ImageProcessorError:
-    if error.errno in _FULL:
+    if is_disk_full(error):
         return StorageFullError("The storage is full.")
     if error.errno in _OUT_OF_REACH:
         return UnavailableError(f"The storage cannot be reached to {action}: {error.strerror}.")

@@ -9,13 +9,13 @@ from image_processor.api.auth import User
 from image_processor.api.errors import error_responses
 from image_processor.api.routes.dependencies import Wired
 from image_processor.api.schemas import (
-    FailedJob,
     FailedJobs,
     Health,
     HealthStatistics,
     Performance,
     StorageTotals,
     WorkerTotals,
+    failed_job,
 )
 from image_processor.bootstrap import App
 from image_processor.errors import ImageProcessorError
@@ -77,18 +77,5 @@ def stats(_user: User, app: Wired) -> HealthStatistics:
 @router.get("/failed", responses=error_responses(401, 422, 503))
 def failed(user: User, app: Wired, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> FailedJobs:
     """Your newest failed jobs, with their errors."""
-    jobs = [
-        FailedJob(
-            job_id=job.job_id,
-            image_id=job.image_id,
-            status=job.status,
-            reason=job.reason,
-            created_at=job.created_at,
-            completed_at=job.completed_at,
-            error=job.error,
-            error_code=job.error_code,
-            attempts=job.attempt_count,
-        )
-        for job in app.statistics.failed(limit, user_id=user)
-    ]
+    jobs = [failed_job(job) for job in app.statistics.failed(limit, user_id=user)]
     return FailedJobs(failed_jobs=jobs, count=len(jobs))

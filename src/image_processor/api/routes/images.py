@@ -19,6 +19,7 @@ from image_processor.api.schemas import (
     UploadAccepted,
     image_result,
     image_variant,
+    job_body,
 )
 from image_processor.errors import InvalidRequestError
 from image_processor.service import DEFAULT_PRESET, Submission, choose_variant
@@ -97,17 +98,7 @@ async def upload(request: Request, response: Response, user: User, app: Wired) -
 @router.get("/jobs/{job_id}", responses=error_responses(404))
 def job_status(job_id: str, user: User, service: Service) -> JobStatus:
     """How a job goes."""
-    job = service.job(user, job_id)
-    return JobStatus(
-        job_id=job.job_id,
-        image_id=job.image_id,
-        status=job.status,
-        created_at=job.created_at,
-        completed_at=job.completed_at,
-        error=job.error,
-        error_code=job.error_code,
-        attempts=job.attempt_count,
-    )
+    return job_body(service.job(user, job_id))
 
 
 @router.get("/jobs/{job_id}/result", responses=error_responses(404, 409))
