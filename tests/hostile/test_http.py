@@ -416,6 +416,7 @@ def _address(service: Service) -> tuple[str, int]:
 
 
 def _raw(service: Service, request: bytes) -> bytes:
+    """All that the service says until it ends the connection."""
     with socket.create_connection(_address(service), timeout=10) as connection:
         connection.sendall(request)
-        return connection.recv(65536)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
