@@ -332,7 +332,7 @@ class TestHandingBack:
         worker = self.worker_of(shop, engine)
         with in_thread(worker.run):
             assert engine.has_started.wait(PATIENCE_SECONDS)
-            worker.signalled(signal.SIGTERM, None)
+            worker.signalled(signal.SIGTERM)
         row = shop.job_row(receipt.job_id)
         assert (row["status"], row["attempt_count"], row["crash_count"]) == ("pending", 0, 0)
         assert engine.is_closed
@@ -353,7 +353,7 @@ class TestHandingBack:
         worker._leases.end_all = lambda ending: (end_all(ending), may_claim.set())
         with in_thread(worker.run):
             assert in_claim.wait(PATIENCE_SECONDS)
-            worker.signalled(signal.SIGTERM, None)
+            worker.signalled(signal.SIGTERM)
         row = shop.job_row(receipt.job_id)
         assert (row["status"], row["attempt_count"], row["claim_seq"]) == ("pending", 0, 1)
 
@@ -361,7 +361,7 @@ class TestHandingBack:
         before = set(threading.enumerate())
         worker = self.worker_of(shop, FakeEngine())
         with in_thread(worker.run):
-            worker.signalled(signal.SIGTERM, None)
+            worker.signalled(signal.SIGTERM)
         assert set(threading.enumerate()) <= before
 
 

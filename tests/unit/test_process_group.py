@@ -14,6 +14,7 @@ import pytest
 
 from image_processor.cli import process_group
 from image_processor.cli.process_group import Member, ProcessGroup
+from image_processor.signals import STOP_SIGNALS
 
 pytestmark = pytest.mark.slow
 
@@ -254,7 +255,8 @@ def test_a_member_that_cannot_be_started_is_tried_again(tmp_path, restored_signa
 
 @pytest.fixture
 def restored_signals():
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    kept = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
+    os.close(signal.set_wakeup_fd(-1))
     for number, answer in kept.items():
         signal.signal(number, answer)

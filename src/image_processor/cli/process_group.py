@@ -1,14 +1,13 @@
 """The processes of one service: started together, restarted when they die, stopped together."""
 
 import queue
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType
 
+from image_processor.signals import on_stop_signals
 from image_processor.telemetry import emit
 
 QUICK_DEATH_SECONDS = 2.0
@@ -60,8 +59,7 @@ class ProcessGroup:
 
     def run(self) -> None:
         """Start everything and keep it alive; returns when all have been stopped."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+        on_stop_signals(self._events.put)
         for running in self._running.values():
             self._start(running)
         while not isinstance(event := self._next_event(), int):
@@ -69,9 +67,6 @@ class ProcessGroup:
                 self._died(event)
             self._restart_due()
         self._stop_all()
-
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
-        self._events.put(number)
 
     def _next_event(self) -> _Died | int | None:
         due = [running.restart_at for running in self._running.values() if running.restart_at is not None]

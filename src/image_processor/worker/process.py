@@ -8,12 +8,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 from image_processor.bootstrap import WorkerParts, build_worker
 from image_processor.lifeline import end_with_parent
 from image_processor.runner import Ending
 from image_processor.settings import Settings, load_settings
+from image_processor.signals import on_stop_signals
 from image_processor.telemetry import emit, log_events
 from image_processor.worker.heartbeat import LeaseKeeper
 from image_processor.worker.presence import Presence
@@ -41,8 +41,7 @@ def run_worker(settings: Settings, *, worker_id: str | None = None) -> int:
     """Process uploads until told to stop; the exit code is 0 unless a thread died."""
     log_events(json=settings.log_format == "json")
     worker = Worker(build_worker(settings), worker_id or str(uuid.uuid4()))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, worker.signalled)
+    on_stop_signals(worker.signalled)
     return worker.run()
 
 
@@ -59,9 +58,8 @@ class Worker:
         """The signals that came, and the threads that ended."""
         self._failed = False
 
-    def signalled(self, number: int, _frame: FrameType | None) -> None:
+    def signalled(self, number: int) -> None:
         """Stop claiming at the first signal, hand everything back at the second."""
-        # Not Event.set(): the signal may interrupt this very thread while it holds the event's lock.
         self._news.put(number)
 
     def run(self) -> int:

@@ -1,0 +1,34 @@
+"""The signals that stop a process, as calls on a thread of their own. What they stop is decided elsewhere."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def on_stop_signals(receive: Callable[[int], None]) -> None:
+    """
+    Call `receive` with the number of each SIGTERM and SIGINT from now on. Main thread only.
+
+    A handler in Python runs on the main thread only, and the kernel may give the signal to another one:
+    a main thread that waits on a lock then sleeps on. The pipe is written whichever thread got the signal.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _left_to_the_pipe)
+    threading.Thread(target=_deliver, args=(reading, receive), name="signals", daemon=True).start()
+
+
+def _left_to_the_pipe(_number: int, _frame: object) -> None:
+    """A signal needs a handler in Python for its number to be written to the pipe."""
+
+
+def _deliver(reading: int, receive: Callable[[int], None]) -> None:
+    while numbers := os.read(reading, 64):
+        for number in numbers:
+            if number in STOP_SIGNALS:
+                receive(number)
