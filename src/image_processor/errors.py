@@ -9,7 +9,9 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     │   ├── ImageTooLargeError        422  too many pixels, too long a side, too many frames
     │   ├── ImageTooSmallError        422  a side shorter than the preset asks for
     │   ├── InvalidRequestError       422  a parameter out of its range
-    │   └── InvalidKeyError           422  a storage key outside the grammar
+    │   │   └── InvalidOperationError 422  an operation out of its range, or impossible on this image
+    │   ├── InvalidKeyError           422  a storage key outside the grammar
+    │   └── MissingExtraError         501  an optional part of this package is not installed
     ├── UploadTimeoutError            408  the body did not arrive in time
     ├── AuthenticationError           401
     ├── NotFoundError                 404
@@ -100,6 +102,19 @@ class InvalidRequestError(RejectedError):
     """A parameter is missing or out of its range."""
 
     code = "invalid_request"
+
+
+class InvalidOperationError(InvalidRequestError):
+    """An operation or an output is out of its range, or cannot be done with this image."""
+
+    code = "invalid_operation"
+
+
+class MissingExtraError(RejectedError):
+    """Something needs an optional part of this package that is not installed; the message names it."""
+
+    code = "missing_extra"
+    status = 501
 
 
 class InvalidKeyError(RejectedError):

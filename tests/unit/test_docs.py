@@ -208,7 +208,9 @@ def test_commands_in_documents_exist(path):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
     commands = get_command(command_line).commands
-    for line in re.findall(r"image-processor ((?:serve|worker|token|process|doctor)\b[^`\n)]*)", text):
+    for line in re.findall(
+        r"image-processor ((?:serve|worker|token|process|inspect|doctor)\b[^`\n)]*)", text
+    ):
         name, *words = shlex.split(line.partition("#")[0], posix=True)
         options = {option for parameter in commands[name].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, line

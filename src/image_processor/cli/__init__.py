@@ -5,6 +5,7 @@ import sys
 import typer
 
 from image_processor.cli.doctor import doctor
+from image_processor.cli.inspect import inspect
 from image_processor.cli.process import process
 from image_processor.cli.serve import serve
 from image_processor.cli.token import token
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, worker, token, process, doctor):
+for command in (serve, worker, token, process, inspect, doctor):
     app.command()(command)
 
 

@@ -9,6 +9,7 @@ from image_processor.engine import wire
 from image_processor.engine.base import RenderedVariant, Rendering, RenderRequest
 from image_processor.engine.vips.geometry import Size
 from image_processor.engine.vips.plan import PlannedVariant, make_plan
+from image_processor.engine.vips.trimmed import with_crops
 from image_processor.errors import (
     CorruptImageError,
     EngineError,
@@ -16,7 +17,9 @@ from image_processor.errors import (
     ImageProcessorError,
     ImageTooLargeError,
     ImageTooSmallError,
+    InvalidOperationError,
     InvalidRequestError,
+    MissingExtraError,
     StorageFullError,
     UnsupportedFormatError,
 )
@@ -28,7 +31,9 @@ _MAY_BE_NAMED: dict[str, type[ImageProcessorError]] = {
         FileTooLargeError,
         ImageTooLargeError,
         ImageTooSmallError,
+        InvalidOperationError,
         InvalidRequestError,
+        MissingExtraError,
         StorageFullError,
         UnsupportedFormatError,
     )
@@ -64,9 +69,11 @@ def _plan(rendering: Rendering, request: RenderRequest) -> tuple[PlannedVariant,
     if not (1 <= rendering.width <= limits.max_side and 1 <= rendering.height <= limits.max_side):
         raise FalseClaimError(f"an original of {rendering.width} x {rendering.height} pixels")
     size = Size(rendering.width, rendering.height)
+    crops = {variant.name: variant.trims for variant in rendering.variants}
     try:
-        return make_plan(request.pipeline, request.source_format, size, limits).variants
-    except InvalidRequestError as error:
+        pipeline = with_crops(request.pipeline, crops)
+        return make_plan(pipeline, request.source_format, size, limits).variants
+    except (InvalidRequestError, ValueError) as error:
         raise FalseClaimError(f"an original that cannot lead to these variants: {error}") from error
 
 
@@ -77,6 +84,8 @@ def _check_variant(variant: RenderedVariant, plan: PlannedVariant, directory: Pa
         raise FalseClaimError(f"the variant {plan.name!r} is not as announced")
     if variant.frames not in {1, frames}:
         raise FalseClaimError(f"the variant {plan.name!r} has {variant.frames} frames of {frames}")
+    if not all(note.isprintable() for note in variant.notes):
+        raise FalseClaimError(f"the variant {plan.name!r} has a note that is no sentence")
     _check_file(plan.name, variant)
 
 

@@ -15,7 +15,7 @@ from image_processor.pipeline.value import Value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve renders on standard input and output until the input ends."""
+    """Serve jobs on standard input and output until the input ends."""
     requests, answers = _take_over_standard_streams()
     protections = sandbox.protect(_policy(arguments))
     # Only now: libvips' threads and whatever its libraries do at start are under the policy too.
@@ -52,13 +52,13 @@ def _policy(arguments: Sequence[str] | None) -> sandbox.Policy:
 
 def _serve(engine: Engine, requests: BinaryIO, answers: BinaryIO) -> None:
     while (body := _receive(requests)) is not None:
-        _send(answers, _answer(engine, wire.Job.model_validate_json(body)))
+        _send(answers, _answer(engine, wire.jobs.validate_json(body)))
 
 
-def _answer(engine: Engine, job: wire.Job) -> Value:
+def _answer(engine: Engine, job: wire.RenderJob | wire.InspectJob) -> Value:
     sandbox.limit_cpu(job.cpu_seconds)
     try:
-        rendering = engine.render(job.request, deadline_seconds=job.cpu_seconds)
+        return _work(engine, job)
     except MemoryError:
         os._exit(wire.EXIT_OUT_OF_MEMORY)
     except ImageProcessorError as error:
@@ -66,7 +66,12 @@ def _answer(engine: Engine, job: wire.Job) -> Value:
     except Exception as error:  # noqa: BLE001 - the parent decides; this process may well go on
         traceback.print_exc()
         return _failed(EngineError.code, f"The engine failed: {type(error).__name__}.")
-    return wire.Rendered(rendering=rendering)
+
+
+def _work(engine: Engine, job: wire.RenderJob | wire.InspectJob) -> Value:
+    if isinstance(job, wire.InspectJob):
+        return wire.Inspected(facts=engine.inspect(job.request, deadline_seconds=job.cpu_seconds))
+    return wire.Rendered(rendering=engine.render(job.request, deadline_seconds=job.cpu_seconds))
 
 
 def _failed(code: str, message: str) -> wire.Failed:

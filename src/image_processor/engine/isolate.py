@@ -1,4 +1,4 @@
-"""IsolatedEngine: renders in a child that is limited, watched and not believed. No pyvips in this process."""
+"""IsolatedEngine: decodes in a child that is limited, watched and not believed. No pyvips in this process."""
 
 import math
 import os
@@ -6,17 +6,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from image_processor.engine import wire
-from image_processor.engine.base import Rendering, RenderRequest
+from image_processor.engine.base import Facts, InspectRequest, Rendering, RenderRequest
 from image_processor.engine.child import Child, ChildBabbleError, ChildEndedError, ChildTimeoutError
 from image_processor.engine.claims import FalseClaimError, check_rendering, named_error
+from image_processor.engine.fact_claims import check_facts
 from image_processor.engine.sandbox import MIB, Protections
 from image_processor.errors import (
     EngineCrashedError,
@@ -45,18 +48,23 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """All that the child sees of the environment: nothing is handed down, so no secret is."""
 
+T = TypeVar("T")
+Success = wire.Rendered | wire.Inspected
+Reader = Callable[[Success], T]
+"""What a job wants out of an answer; raises FalseClaimError where the answer does not hold it."""
+
 
 class IsolatedEngine:
     """
     An engine whose decoder runs in a process of its own, started when needed, replaced when worn or broken.
 
-    Renders from several threads wait for each other; `interrupt` and `close` may come from any thread.
+    Jobs from several threads wait for each other; `interrupt` and `close` may come from any thread.
 
     Args:
         readable: directories that originals lie in. They exist when the child starts.
         writable: directories that output directories lie in. They exist when the child starts.
         memory_bytes: private memory of the child. One that needs more dies: EngineCrashedError.
-        max_jobs: renders after which the child is replaced.
+        max_jobs: renders and inspections after which the child is replaced.
         command: what to start instead of the codec; its arguments are added.
     """
 
@@ -99,15 +107,18 @@ class IsolatedEngine:
 
     def render(self, request: RenderRequest, *, deadline_seconds: float) -> Rendering:
         """Make every variant of `request` in the child; raises what `Engine.render` says, and EngineError."""
-        deadline = time.monotonic() + deadline_seconds
         request = _absolute(request)
-        frame = _job_frame(request, deadline_seconds)
-        with self._exclusive(deadline):
-            child = self._ready_child(deadline)
-            return self._understand(child, self._ask(child, frame, deadline), request)
+        job = wire.RenderJob(request=request, cpu_seconds=_cpu_seconds(deadline_seconds))
+        return self._do(job, deadline_seconds, partial(_rendering, request))
+
+    def inspect(self, request: InspectRequest, *, deadline_seconds: float) -> Facts:
+        """Find out in the child what an original is; raises what `Engine.inspect` says, and EngineError."""
+        request = request.model_copy(update={"source": request.source.absolute()})
+        job = wire.InspectJob(request=request, cpu_seconds=_cpu_seconds(deadline_seconds))
+        return self._do(job, deadline_seconds, partial(_facts, request))
 
     def interrupt(self) -> None:
-        """Kill the child if it renders; that render raises EngineCrashedError."""
+        """Kill the child if it is at work; that job raises EngineCrashedError."""
         with self._state:
             if self._is_busy:
                 self._is_interrupted = True
@@ -115,11 +126,18 @@ class IsolatedEngine:
                     self._child.kill()
 
     def close(self) -> None:
-        """End the child and the thread that started it; a render that still runs is interrupted."""
+        """End the child and the thread that started it; a job that still runs is interrupted."""
         self.interrupt()
         with self._turn:
             self._discard()
             self._starter.shutdown()
+
+    def _do(self, job: wire.RenderJob | wire.InspectJob, deadline_seconds: float, read: Reader[T]) -> T:
+        deadline = time.monotonic() + deadline_seconds
+        frame = _frame(job)
+        with self._exclusive(deadline):
+            child = self._ready_child(deadline)
+            return self._understand(child, self._ask(child, frame, deadline), read)
 
     @contextmanager
     def _exclusive(self, deadline: float) -> Iterator[None]:
@@ -133,7 +151,7 @@ class IsolatedEngine:
             with self._state:
                 self._is_busy = False
             if self._is_interrupted:
-                self._discard()  # it may be dying behind its answer: the next render must not meet it
+                self._discard()  # it may be dying behind its answer: the next job must not meet it
             self._turn.release()
 
     def _ready_child(self, deadline: float) -> Child:
@@ -171,13 +189,12 @@ class IsolatedEngine:
             self._discard()
             raise
 
-    def _understand(self, child: Child, body: bytes, request: RenderRequest) -> Rendering:
+    def _understand(self, child: Child, body: bytes, read: Reader[T]) -> T:
         child.jobs += 1
         try:
             answer = wire.answers.validate_json(body)
-            if isinstance(answer, wire.Rendered):
-                check_rendering(answer.rendering, request)
-                return answer.rendering
+            if not isinstance(answer, wire.Failed):
+                return read(answer)
         except (ValidationError, FalseClaimError) as error:
             reason = str(error) if isinstance(error, FalseClaimError) else "it is not of the agreed form"
             raise self._disbelieve(reason) from error
@@ -220,12 +237,29 @@ def _absolute(request: RenderRequest) -> RenderRequest:
     return request.model_copy(update=paths)
 
 
-def _job_frame(request: RenderRequest, deadline_seconds: float) -> bytes:
-    seconds = max(1, math.ceil(deadline_seconds * CPU_SECONDS_PER_SECOND))
+def _cpu_seconds(deadline_seconds: float) -> int:
+    return max(1, math.ceil(deadline_seconds * CPU_SECONDS_PER_SECOND))
+
+
+def _frame(job: wire.RenderJob | wire.InspectJob) -> bytes:
     try:
-        return wire.frame(wire.Job(request=request, cpu_seconds=seconds))
+        return wire.frame(job)
     except ValueError as error:
-        raise InvalidRequestError("The pipeline is too long to be handed to the engine.") from error
+        raise InvalidRequestError("The request is too long to be handed to the engine.") from error
+
+
+def _rendering(request: RenderRequest, answer: Success) -> Rendering:
+    if not isinstance(answer, wire.Rendered):
+        raise FalseClaimError("it answers what was not asked")
+    check_rendering(answer.rendering, request)
+    return answer.rendering
+
+
+def _facts(request: InspectRequest, answer: Success) -> Facts:
+    if not isinstance(answer, wire.Inspected):
+        raise FalseClaimError("it answers what was not asked")
+    check_facts(answer.facts, request)
+    return answer.facts
 
 
 def _signal_name(number: int) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from image_processor.engine.base import Rendering, RenderRequest
+from image_processor.engine.base import Facts, InspectRequest, Rendering, RenderRequest
 from image_processor.engine.sandbox import Protections
 from image_processor.pipeline.value import Value
 
@@ -25,11 +25,24 @@ class Ready(Value):
     protections: Protections
 
 
-class Job(Value):
+class RenderJob(Value):
     """One render, and the processor time in seconds after which the kernel ends the child."""
 
+    kind: Literal["render"] = "render"
     request: RenderRequest
     cpu_seconds: int = Field(ge=1)
+
+
+class InspectJob(Value):
+    """One inspection, and the processor time in seconds after which the kernel ends the child."""
+
+    kind: Literal["inspect"] = "inspect"
+    request: InspectRequest
+    cpu_seconds: int = Field(ge=1)
+
+
+Job = Annotated[RenderJob | InspectJob, Field(discriminator="kind")]
+jobs: TypeAdapter[RenderJob | InspectJob] = TypeAdapter(Job)
 
 
 class Rendered(Value):
@@ -39,16 +52,23 @@ class Rendered(Value):
     rendering: Rendering
 
 
+class Inspected(Value):
+    """The inspection went well."""
+
+    kind: Literal["inspected"] = "inspected"
+    facts: Facts
+
+
 class Failed(Value):
-    """The render raised an error of the tree in `errors.py`, named by its code."""
+    """The job raised an error of the tree in `errors.py`, named by its code."""
 
     kind: Literal["failed"] = "failed"
     code: str = Field(max_length=100)
     message: str = Field(max_length=MAX_MESSAGE_LENGTH)
 
 
-Answer = Annotated[Rendered | Failed, Field(discriminator="kind")]
-answers: TypeAdapter[Rendered | Failed] = TypeAdapter(Answer)
+Answer = Annotated[Rendered | Inspected | Failed, Field(discriminator="kind")]
+answers: TypeAdapter[Rendered | Inspected | Failed] = TypeAdapter(Answer)
 
 
 def frame(value: Value) -> bytes:

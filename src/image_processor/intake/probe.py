@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 from image_processor.errors import ImageTooLargeError, ImageTooSmallError, UnsupportedFormatError
-from image_processor.intake.containers import gif, jpeg, png, webp
+from image_processor.intake.containers import bmp, gif, isobmff, jpeg, png, svg, tiff, webp
 from image_processor.intake.containers.base import Cursor, Header
 from image_processor.pipeline import ImageFormat, Limits
 from image_processor.pipeline.limits import MEGAPIXEL
@@ -16,6 +16,11 @@ _READERS: Mapping[ImageFormat, Callable[[Cursor], Header]] = {
     ImageFormat.PNG: png.read_header,
     ImageFormat.WEBP: webp.read_header,
     ImageFormat.GIF: gif.read_header,
+    ImageFormat.TIFF: tiff.read_header,
+    ImageFormat.AVIF: isobmff.read_header,
+    ImageFormat.HEIC: isobmff.read_header,
+    ImageFormat.BMP: bmp.read_header,
+    ImageFormat.SVG: svg.read_header,
 }
 PROBED = frozenset(_READERS)
 """The formats whose headers can be read."""

@@ -37,6 +37,8 @@ def sniff(head: bytes) -> ImageFormat | None:
         return ImageFormat.WEBP
     if _is_bmp(head):
         return ImageFormat.BMP
+    if _is_svg(head):
+        return ImageFormat.SVG
     return next((_BRANDS[brand] for brand in _brands(head) if brand in _BRANDS), None)
 
 
@@ -48,7 +50,7 @@ def describe(head: bytes) -> str:
     """
     image_format = sniff(head)
     if image_format is not None:
-        article = "an" if image_format is ImageFormat.AVIF else "a"
+        article = "an" if image_format in (ImageFormat.AVIF, ImageFormat.SVG) else "a"
         return f"{article} {image_format.label} image"
     for matches, words in _LOOKS:
         if matches(head):
@@ -87,6 +89,18 @@ def _markup(pattern: bytes) -> Callable[[bytes], bool]:
     return lambda head: compiled.match(head[:SNIFF_BYTES]) is not None
 
 
+_SVG_STARTS = (
+    _markup(rb"<svg[\s>]"),
+    _markup(rb"<(?:\?xml|!--|!doctype svg).*<svg[\s>]"),
+    _markup(rb"<!doctype svg"),
+)
+
+
+def _is_svg(head: bytes) -> bool:
+    """Text alone: what is accepted as such nobody should take for anything else."""
+    return any(matches(head) for matches in _SVG_STARTS)
+
+
 def _is_text(head: bytes) -> bool:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return True
@@ -123,9 +137,6 @@ _LOOKS: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (_has(8, b"crx "), "a raw camera file"),
     (_has(4, b"ftyp"), "a video"),
     (_begins(b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"FLV\x01"), "a video"),
-    (_markup(rb"<svg[\s>]"), "an SVG image"),
-    (_markup(rb"<(?:\?xml|!--|!doctype svg).*<svg[\s>]"), "an SVG image"),
-    (_markup(rb"<!doctype svg"), "an SVG image"),
     (_markup(rb"<(?:!doctype html|html|head|body|script)[\s>]"), "an HTML page"),
     (_markup(rb"<\?xml"), "an XML document"),
     (_is_text, "text"),

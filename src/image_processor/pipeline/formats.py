@@ -14,11 +14,12 @@ class ImageFormat(StrEnum):
     BMP = "bmp"
     AVIF = "avif"
     HEIC = "heic"
+    SVG = "svg"
 
     @property
     def media_type(self) -> str:
         """The IANA media type, such as `image/jpeg`."""
-        return f"image/{self.value}"
+        return {"svg": "image/svg+xml"}.get(self.value, f"image/{self.value}")
 
     @property
     def extension(self) -> str:
@@ -36,4 +37,4 @@ class ImageFormat(StrEnum):
         prefix, _, name = media_type.partition("/")
         if prefix != "image":
             raise ValueError(f"{media_type!r} is not an image type")
-        return cls(name)
+        return cls(name.removesuffix("+xml"))

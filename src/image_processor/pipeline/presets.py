@@ -13,6 +13,7 @@ from image_processor.pipeline.limits import Limits
 from image_processor.pipeline.operations import Fit, Operation, Resize
 from image_processor.pipeline.outputs import JpegOutput, SourceOutput, WebpOutput
 from image_processor.pipeline.pipeline import Pipeline, Variant
+from image_processor.pipeline.policies import Optimize, Profile
 from image_processor.pipeline.value import Value, describe_faults
 
 WEB_SIZES: Mapping[str, int] = {"thumbnail": 150, "medium": 600, "large": 1200, "original": 4096}
@@ -63,7 +64,7 @@ def _thumbnails_preset() -> Preset:
     return Preset(
         pipeline=Pipeline(
             variants=(
-                Variant(name="original", output=SourceOutput(), never_larger=True),
+                Variant(name="original", output=SourceOutput(), never_larger=True, optimize=Optimize.SIZE),
                 *_squares(150, "small"),
                 *_squares(400, "medium"),
                 *_squares(800, "large"),
@@ -103,6 +104,8 @@ class _PresetTable(Value):
     """A preset as TOML writes it: the pipeline's variants stand directly under its name."""
 
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=50)
+    profile: Profile = Profile.SRGB
+    linear_light: bool = False
     accepts: tuple[str, ...] = Field(
         default=tuple(accepted.media_type for accepted in WEB_ACCEPTS), min_length=1
     )
@@ -120,7 +123,7 @@ class _PresetTable(Value):
         """With the service's `limits` where the table says nothing else."""
         accepts = tuple(ImageFormat.from_media_type(media_type) for media_type in self.accepts)
         return Preset(
-            pipeline=Pipeline(variants=self.variants),
+            pipeline=Pipeline(variants=self.variants, profile=self.profile, linear_light=self.linear_light),
             accepts=accepts,
             limits=limits.model_copy(update=self.limits.model_dump(exclude_unset=True)),
             key_template=self.key_template,

@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 class Value(BaseModel):
     """An immutable value; unknown fields and values out of range raise pydantic's ValidationError."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64", allow_inf_nan=False
+    )
 
 
 def faults(error: ValidationError) -> list[tuple[str, str]]:

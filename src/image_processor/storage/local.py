@@ -39,7 +39,8 @@ PUBLISH_ATTEMPTS = 100
 SHA256_ATTRIBUTE = "user.image_processor.sha256"
 
 CONTENT_TYPES = {
-    **{f".{known.extension}": known.media_type for known in ImageFormat},
+    # An SVG is a document that can hold scripts: it is not served as one.
+    **{f".{known.extension}": known.media_type for known in ImageFormat if known is not ImageFormat.SVG},
     ".jpeg": ImageFormat.JPEG.media_type,
     ".tiff": ImageFormat.TIFF.media_type,
 }

@@ -1,19 +1,22 @@
 """What every engine must do, as executable tests that need nothing but plain asserts."""
 # ruff: noqa: D102 - a test's name is its docstring
 
+import base64
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from image_processor.engine.base import Engine, Rendering, RenderRequest
+from image_processor.engine.base import Engine, Facts, InspectRequest, Rendering, RenderRequest
 from image_processor.errors import (
     CorruptImageError,
     FileTooLargeError,
     ImageProcessorError,
     ImageTooLargeError,
     ImageTooSmallError,
-    InvalidRequestError,
+    InvalidOperationError,
     UnsupportedFormatError,
 )
 from image_processor.pipeline import (
@@ -33,6 +36,7 @@ from image_processor.testing import sample_images
 
 DEADLINE_SECONDS = 60
 UNCHANGED_LIMITS = Limits()
+EVERYTHING = {"dominant_color": True, "palette": 4, "blurhash": True, "thumbhash": True, "gps": True}
 SMALL_WEBP = Pipeline(variants=(Variant(name="small", operations=(Resize(width=80),), output=WebpOutput()),))
 
 
@@ -132,11 +136,11 @@ class EngineContract:
 
     def test_a_crop_outside_the_image_is_refused(self, engine: Engine, folder: Path) -> None:
         pipeline = one(Crop(x=640, y=0, width=10, height=10), output=PngOutput())
-        refuses(InvalidRequestError, engine, folder, a_photo(), pipeline)
+        refuses(InvalidOperationError, engine, folder, a_photo(), pipeline)
 
     def test_a_variant_of_more_pixels_than_allowed_is_refused(self, engine: Engine, folder: Path) -> None:
         pipeline = one(Resize(width=60_000, height=60_000, fit="exact", allow_enlarge=True))
-        refuses(InvalidRequestError, engine, folder, a_photo(), pipeline)
+        refuses(InvalidOperationError, engine, folder, a_photo(), pipeline)
 
     def test_a_truncated_image_is_corrupt(self, engine: Engine, folder: Path) -> None:
         refuses(CorruptImageError, engine, folder, Original(sample_images.truncated_jpeg()))
@@ -180,6 +184,83 @@ class EngineContract:
         again = render(engine, folder, a_photo(), SMALL_WEBP)
         assert [variant.name for variant in again.variants] == ["small"]
 
+    def test_inspect_tells_what_the_header_says(self, engine: Engine, folder: Path) -> None:
+        original = a_photo()
+        facts = inspect(engine, folder, original)
+        assert (facts.format, facts.media_type) == (ImageFormat.JPEG, "image/jpeg")
+        assert (facts.width, facts.height, facts.frames) == (640, 480, 1)
+        assert facts.size_bytes == len(original.data)
+        assert not facts.has_alpha
+
+    def test_inspect_tells_the_size_of_the_upright_picture(self, engine: Engine, folder: Path) -> None:
+        facts = inspect(engine, folder, Original(sample_images.photo(200, 100, orientation=6)))
+        assert (facts.width, facts.height, facts.orientation) == (200, 100, 6)
+
+    def test_inspect_counts_frames(self, engine: Engine, folder: Path) -> None:
+        facts = inspect(engine, folder, an_animation())
+        assert (facts.width, facts.height, facts.frames) == (160, 120, 3)
+
+    def test_inspect_sees_transparency(self, engine: Engine, folder: Path) -> None:
+        facts = inspect(engine, folder, Original(sample_images.png_with_alpha(), ImageFormat.PNG))
+        assert facts.has_alpha
+
+    def test_inspect_tells_no_more_than_was_asked(self, engine: Engine, folder: Path) -> None:
+        facts = inspect(engine, folder, Original(sample_images.photo(with_metadata=True)))
+        assert facts.exif is not None
+        assert (facts.exif.camera_make, facts.exif.has_gps) == ("Camera of nobody", True)
+        assert facts.exif.gps is None
+        assert (facts.dominant_color, facts.palette, facts.blurhash, facts.thumbhash) == (
+            None,
+            (),
+            None,
+            None,
+        )
+
+    def test_inspect_tells_what_was_asked(self, engine: Engine, folder: Path) -> None:
+        original = Original(sample_images.photo(with_metadata=True))
+        facts = inspect(engine, folder, original, **EVERYTHING)
+        assert facts.exif is not None
+        assert facts.exif.gps is not None
+        assert (facts.exif.gps.latitude, facts.exif.gps.longitude) == (48.858333, 2.294444)
+        assert re.fullmatch(r"#[0-9A-F]{6}", facts.dominant_color or "")
+        assert 1 <= len(facts.palette) <= 4
+        assert len(facts.blurhash or "") == 28
+        assert len(base64.b64decode(facts.thumbhash or "")) >= 5
+
+    def test_inspect_writes_nothing(self, engine: Engine, folder: Path) -> None:
+        inspect(engine, folder, a_photo(), **EVERYTHING)
+        assert [path.name for path in folder.rglob("*")] == ["original"]
+
+    def test_inspect_takes_what_is_cut_off_as_corrupt_or_tells_its_header(
+        self, engine: Engine, folder: Path
+    ) -> None:
+        try:
+            facts = inspect(engine, folder, Original(sample_images.truncated_jpeg()))
+        except CorruptImageError:
+            return
+        assert (facts.width, facts.height) == (640, 480)
+
+    def test_inspect_of_the_pixels_of_a_truncated_image_is_corrupt(
+        self, engine: Engine, folder: Path
+    ) -> None:
+        cut_off = Original(sample_images.truncated_jpeg())
+        raises(CorruptImageError, folder, lambda: inspect(engine, folder, cut_off, **EVERYTHING))
+
+    def test_inspect_refuses_what_render_refuses(self, engine: Engine, folder: Path) -> None:
+        for expected, original in (
+            (UnsupportedFormatError, Original(b"Dear diary, today")),
+            (UnsupportedFormatError, Original(sample_images.png())),
+            (ImageTooLargeError, a_photo(Limits(max_side=600))),
+            (ImageTooLargeError, Original(sample_images.png_header_only(), ImageFormat.PNG)),
+            (FileTooLargeError, a_photo(Limits(max_bytes=1000))),
+        ):
+            raises(expected, folder, lambda: inspect(engine, folder, original))  # noqa: B023 - called at once
+
+    def test_inspects_and_renders_in_turn(self, engine: Engine, folder: Path) -> None:
+        assert inspect(engine, folder, a_photo()).width == 640
+        assert len(render(engine, folder, a_photo(), SMALL_WEBP).variants) == 1
+        assert inspect(engine, folder, an_animation()).width == 160
+
     def test_an_interrupt_of_an_idle_engine_does_nothing(self, engine: Engine, folder: Path) -> None:
         engine.interrupt()
         rendering = render(engine, folder, a_photo(), SMALL_WEBP)
@@ -216,6 +297,14 @@ def render(engine: Engine, folder: Path, original: Original, pipeline: Pipeline)
     return engine.render(request, deadline_seconds=DEADLINE_SECONDS)
 
 
+def inspect(engine: Engine, folder: Path, original: Original, **wanted: Any) -> Facts:
+    """The facts of the original; `wanted` is what the request asks for."""
+    source = folder / "original"
+    source.write_bytes(original.data)
+    request = InspectRequest(source=source, source_format=original.format, limits=original.limits, **wanted)
+    return engine.inspect(request, deadline_seconds=DEADLINE_SECONDS)
+
+
 def refuses(
     expected: type[ImageProcessorError],
     engine: Engine,
@@ -224,8 +313,13 @@ def refuses(
     pipeline: Pipeline = SMALL_WEBP,
 ) -> None:
     """Asserts that the render raises exactly this error, with a sentence that names no path."""
+    raises(expected, folder, lambda: render(engine, folder, original, pipeline))
+
+
+def raises(expected: type[ImageProcessorError], folder: Path, act: Callable[[], object]) -> None:
+    """Asserts that exactly this error is raised, with a sentence that names no path."""
     try:
-        render(engine, folder, original, pipeline)
+        act()
     except ImageProcessorError as error:
         raised = error
     else:

@@ -1,11 +1,14 @@
 """Pictures made by ourselves, as bytes: every kind of file that a test of the engine or of a front needs."""
 
+import io
 import random
 import struct
 import zlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyvips
+from PIL import Image
 
 MARKER = b"Camera of nobody"
 """Stands in every kind of metadata of `photo(with_metadata=True)`; it may be found in no variant."""
@@ -129,15 +132,85 @@ def animated_gif(width: int = 160, height: int = 120, *, delays: tuple[int, ...]
     return bytes(_animation(width, height, delays).gifsave_buffer())
 
 
-def tiff(width: int = 320, height: int = 240, *, lab: bool = False) -> bytes:
-    """A TIFF, in sRGB or in CIE Lab."""
+def tiff(width: int = 320, height: int = 240, *, lab: bool = False, **options: Any) -> bytes:
+    """A TIFF, in sRGB or in CIE Lab, with libvips' options for its saver."""
     image = scene(width, height).colourspace("lab") if lab else scene(width, height)
-    return bytes(image.tiffsave_buffer(compression="deflate", keep="none"))
+    return bytes(image.tiffsave_buffer(**{"compression": "deflate", "keep": "none", **options}))
 
 
-def avif(width: int = 320, height: int = 240) -> bytes:
-    """An AVIF."""
-    return bytes(scene(width, height).heifsave_buffer(compression="av1", effort=0, keep="none"))
+def tiff_16bit(width: int = 320, height: int = 240, *, grey: bool = False) -> bytes:
+    """A TIFF of 16 bit per channel."""
+    deep = scene(width, height).colourspace("grey16" if grey else "rgb16")
+    return bytes(deep.tiffsave_buffer(compression="lzw", predictor="horizontal", keep="none"))
+
+
+def tiff_of_pages(width: int = 160, height: int = 120, *, pages: int = 3) -> bytes:
+    """A TIFF whose first page is a scene; the others are white."""
+    white = (pyvips.Image.black(width, height, bands=3) + 255).cast("uchar")
+    strip = pyvips.Image.arrayjoin([scene(width, height), *[white] * (pages - 1)], across=1)
+    return bytes(strip.copy(interpretation="srgb").tiffsave_buffer(page_height=height, compression="lzw"))
+
+
+def avif(width: int = 320, height: int = 240, *, bits: int = 8, alpha: bool = False) -> bytes:
+    """An AVIF of 8, 10 or 12 bit per channel."""
+    image = scene(width, height).colourspace("srgb" if bits == 8 else "rgb16")
+    if alpha:
+        image = image.bandjoin(_half_transparent(image))
+    return bytes(image.heifsave_buffer(compression="av1", effort=0, bitdepth=bits, keep="none"))
+
+
+def animated_avif(width: int = 96, height: int = 64) -> bytes:
+    """An AVIF that shows a scene and then its mirror image."""
+    first = _pillow(scene(width, height))
+    return _saved(first, "AVIF", save_all=True, append_images=[_pillow(scene(width, height).fliphor())])
+
+
+def heic(width: int = 96, height: int = 64, *, bits: int = 8, alpha: bool = False, turns: int = 0) -> bytes:
+    """A HEIC, which shows the scene upright although it is stored so many quarters anticlockwise."""
+    import pillow_heif  # noqa: PLC0415 - the only kind of sample that needs it
+
+    image = scene(width, height).colourspace("srgb" if bits == 8 else "rgb16")
+    if alpha:
+        image = image.bandjoin(_half_transparent(image))
+    image = image.rot(f"d{360 - turns * 90}") if turns else image
+    mode = ("RGBA" if alpha else "RGB") + ("" if bits == 8 else ";16")
+    pixels = bytes(image.write_to_memory())
+    file = pillow_heif.from_bytes(mode, (image.width, image.height), pixels)
+    # Of EXIF's orientation the encoder makes HEIF's own.
+    file.info["exif"] = b"Exif\0\0" + _exif(_ORIENTATION_OF_TURNS[turns], with_gps=False)
+    written = io.BytesIO()
+    file.save(written, quality=90, chroma=444)
+    return written.getvalue()
+
+
+def bmp(width: int = 320, height: int = 240, *, mode: str = "RGB") -> bytes:
+    """A BMP of one of Pillow's modes."""
+    return _saved(_pillow(scene(width, height)).convert(mode), "BMP")
+
+
+def gif(width: int = 320, height: int = 240) -> bytes:
+    """A GIF that stands still."""
+    return _saved(_pillow(scene(width, height)).quantize(256), "GIF")
+
+
+def palette_png(width: int = 320, height: int = 240) -> bytes:
+    """A PNG of few colours that are looked up in a table."""
+    return _saved(_pillow(scene(width, height)).quantize(64), "PNG")
+
+
+def animated_png(width: int = 96, height: int = 64) -> bytes:
+    """A PNG that shows a scene and then its mirror image."""
+    first = _pillow(scene(width, height))
+    return _saved(first, "PNG", save_all=True, append_images=[_pillow(scene(width, height).fliphor())])
+
+
+def svg(body: str = '<rect width="60" height="40" fill="#c81e3c"/>', size: str = "") -> bytes:
+    """An SVG document with this inside its root element, 120 x 80 unless its attributes say otherwise."""
+    size = size or 'width="120" height="80"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'xmlns:xi="http://www.w3.org/2001/XInclude" {size}>{body}</svg>'
+    ).encode()
 
 
 def noise_png(width: int = 320, height: int = 240, *, seed: int = 1) -> bytes:
@@ -175,6 +248,27 @@ def _animation(width: int, height: int, delays: tuple[int, ...]) -> pyvips.Image
     strip.set_type(pyvips.GValue.gint_type, "loop", 2)
     strip.set_type(pyvips.GValue.array_int_type, "delay", list(delays))
     return strip
+
+
+def _half_transparent(image: pyvips.Image) -> pyvips.Image:
+    """An alpha channel for an image: its left half opaque, its right half as good as half transparent."""
+    opaque, half = (255, 128) if image.format == "uchar" else (65535, 32896)
+    x, _ = _coordinates(image.width, image.height)
+    return (x < image.width / 2).ifthenelse(opaque, half).cast(image.format)
+
+
+def _pillow(image: pyvips.Image) -> Image.Image:
+    return Image.frombytes("RGB", (image.width, image.height), bytes(image.write_to_memory()))
+
+
+def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    written = io.BytesIO()
+    image.save(written, kind, **options)
+    return written.getvalue()
+
+
+_ORIENTATION_OF_TURNS = {0: 1, 1: 6, 2: 3, 3: 8}
+"""EXIF's name for a picture that is to be turned clockwise by so many quarters."""
 
 
 def _coordinates(width: int, height: int) -> tuple[pyvips.Image, pyvips.Image]:

@@ -75,6 +75,52 @@ def test_sixteen_bit_grey_becomes_eight_bit_grey(tmp_path):
     assert np.abs(np.asarray(shown) - sixteen / 257).mean() < CLOSE
 
 
+def test_adobe_rgb_is_converted(tmp_path):
+    """A matrix and a plain gamma, as cameras write it; libvips knows the space by no name."""
+    profile = adobe_rgb()
+    path = tmp_path / "adobe.png"
+    opened(sample_images.png(96, 64)).save(path, icc_profile=profile)
+    shown = picture(tmp_path, path.read_bytes(), kind="png")
+    assert max(differences(shown, in_srgb(path.read_bytes()))) < 0.1
+    assert max(differences(shown, opened(path.read_bytes()))) > CLOSE
+
+
+def adobe_rgb():
+    """Adobe RGB (1998), section 4.3: primaries adapted to D50 and a gamma of 563/256, as an ICC profile."""
+
+    def fixed(number):
+        return round(number * 65536).to_bytes(4, "big", signed=True)
+
+    def xyz(*numbers):
+        return b"XYZ " + bytes(4) + b"".join(map(fixed, numbers))
+
+    curve = b"curv" + bytes(4) + (1).to_bytes(4, "big") + (563).to_bytes(2, "big") + bytes(2)
+    tags = {
+        b"wtpt": xyz(0.9642, 1.0, 0.8249),
+        b"rXYZ": xyz(0.60974, 0.31111, 0.01947),
+        b"gXYZ": xyz(0.20528, 0.62567, 0.06087),
+        b"bXYZ": xyz(0.14919, 0.06322, 0.74457),
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
+    }
+    at, table, data = 128 + 4 + 12 * len(tags), b"", b""
+    for name, value in tags.items():
+        table += name + (at + len(data)).to_bytes(4, "big") + len(value).to_bytes(4, "big")
+        data += value
+    head = bytes(8) + b"\2\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
+    head += b"".join(map(fixed, (0.9642, 1.0, 0.8249)))
+    body = head[4:].ljust(124, b"\0") + len(tags).to_bytes(4, "big") + table + data
+    return (len(body) + 4).to_bytes(4, "big") + body
+
+
+def test_grey_with_alpha_stays_grey_with_alpha(tmp_path):
+    path = tmp_path / "grey.png"
+    grey = opened(sample_images.png_with_alpha(96, 64)).convert("LA")
+    grey.save(path)
+    shown = picture(tmp_path, path.read_bytes(), kind="png")
+    assert shown.mode == "LA"
+    assert shown.tobytes() == grey.tobytes()
+
+
 def test_lab_is_converted(tmp_path):
     plain = opened(sample_images.png())
     assert max(differences(picture(tmp_path, sample_images.tiff(lab=True), kind="tiff"), plain)) < CLOSE

@@ -4,7 +4,10 @@ import threading
 
 import pytest
 
+from image_processor.engine.base import InspectRequest
+from image_processor.engine.fact_claims import check_facts
 from image_processor.errors import EngineCrashedError, EngineTimeoutError, StorageFullError
+from image_processor.pipeline import ImageFormat, Limits
 from image_processor.testing import sample_images
 from image_processor.testing.fake_engine import FakeEngine
 from pictures import pipeline_of, render
@@ -53,3 +56,25 @@ def test_a_held_render_keeps_its_deadline(tmp_path):
     engine = FakeEngine(is_held=True)
     with pytest.raises(EngineTimeoutError):
         engine._wait_for_release(0.01)
+
+
+def test_inspections_are_noted_held_and_refused_as_renders_are(tmp_path):
+    source = tmp_path / "original"
+    source.write_bytes(sample_images.png())
+    request = InspectRequest(source=source, source_format=ImageFormat.PNG, limits=Limits())
+    engine = FakeEngine(error=StorageFullError("No room."))
+    with pytest.raises(StorageFullError):
+        engine.inspect(request, deadline_seconds=1)
+    assert engine.requests == [request]
+    with pytest.raises(EngineTimeoutError):
+        FakeEngine(is_held=True).inspect(request, deadline_seconds=0.01)
+
+
+def test_what_it_makes_up_passes_for_true(tmp_path):
+    source = tmp_path / "original"
+    source.write_bytes(sample_images.photo(320, 240, orientation=6))
+    wanted = {"dominant_color": True, "palette": 2, "blurhash": True, "thumbhash": True}
+    request = InspectRequest(source=source, source_format=ImageFormat.JPEG, limits=Limits(), **wanted)
+    facts = FakeEngine().inspect(request, deadline_seconds=1)
+    check_facts(facts, request)
+    assert (facts.width, facts.height) == (320, 240)

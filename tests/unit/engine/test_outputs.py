@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from PIL import Image, ImageSequence
 
-from image_processor.engine.vips.png_chunks import essential_chunks
+from image_processor.engine.vips.save.png_chunks import essential_chunks
 from image_processor.errors import CorruptImageError
 from image_processor.pipeline import (
     BUILTIN_PRESETS,

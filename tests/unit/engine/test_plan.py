@@ -63,7 +63,8 @@ def size_of(*operations, **options):
     ],
 )
 def test_inside_keeps_the_aspect_ratio_and_rounds_halves_up(original, asked, enlarge, expected):
-    assert size_of(Resize(**asked, allow_enlarge=enlarge), original=original) == expected
+    resize = Resize(**asked, fit=Fit.INSIDE, allow_enlarge=enlarge)
+    assert size_of(resize, original=original) == expected
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,8 @@ def test_a_sliver_that_would_be_enlarged_beyond_measure_is_refused():
 def test_the_source_output_follows_the_source():
     webp = planned(output=SourceOutput(), source=ImageFormat.WEBP)
     gif = planned(output=SourceOutput(), source=ImageFormat.GIF)
-    assert (webp.format, gif.format) == (ImageFormat.WEBP, ImageFormat.PNG)
+    bmp = planned(output=SourceOutput(), source=ImageFormat.BMP)
+    assert (webp.format, gif.format, bmp.format) == (ImageFormat.WEBP, ImageFormat.GIF, ImageFormat.PNG)
     assert webp.file_name == "only.webp"
 
 

@@ -39,6 +39,10 @@ OURS = [
     (ftyp(b"mif1", b"mif1", b"heic"), ImageFormat.HEIC),
     (ftyp(b"heix"), ImageFormat.HEIC),
     (ftyp(b"hevc", b"msf1"), ImageFormat.HEIC),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'>", ImageFormat.SVG),
+    (b"<?xml version='1.0'?>\n<!-- x -->\n<svg width='1'>", ImageFormat.SVG),
+    (b"\xef\xbb\xbf  <SVG\n>", ImageFormat.SVG),
+    (b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN'>", ImageFormat.SVG),
 ]
 
 OTHERS = [
@@ -51,10 +55,6 @@ OTHERS = [
     (b"MZ\x90\x00\x03", "an executable program"),
     (b"\x7fELF\x02\x01\x01", "an executable program"),
     (b"#!/bin/sh\nrm -rf /", "an executable script"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg'>", "an SVG image"),
-    (b"<?xml version='1.0'?>\n<!-- x -->\n<svg width='1'>", "an SVG image"),
-    (b"\xef\xbb\xbf  <SVG\n>", "an SVG image"),
-    (b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN'>", "an SVG image"),
     (b"<!doctype html><html>", "an HTML page"),
     (b"\n <HTML lang='en'>", "an HTML page"),
     (b"<script >alert(1)</script>", "an HTML page"),
@@ -93,7 +93,7 @@ def test_says_what_is_none_of_them(head, words):
 
 @pytest.mark.parametrize(("head", "image_format"), OURS)
 def test_its_own_formats_have_words_too(head, image_format):
-    article = "an" if image_format is ImageFormat.AVIF else "a"
+    article = "an" if image_format in (ImageFormat.AVIF, ImageFormat.SVG) else "a"
     assert describe(head) == f"{article} {image_format.label} image"
 
 

@@ -8,20 +8,36 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from image_processor.pipeline import (
+    Adjust,
+    AvifOutput,
+    Blur,
     Crop,
     Fit,
+    Flatten,
     Flip,
     Flop,
+    Focus,
+    Gamma,
+    GifOutput,
+    Gravity,
+    Grayscale,
     ImageFormat,
+    ImageWatermark,
     JpegOutput,
     Limits,
     Operation,
     Output,
+    Pad,
     Pipeline,
     PngOutput,
     Resize,
     Rotate,
+    Sharpen,
     SourceOutput,
+    TextWatermark,
+    TiffOutput,
+    Tint,
+    Trim,
     Variant,
     WebpOutput,
 )
@@ -41,7 +57,16 @@ RANGES = [
     (Crop, CROP, "height", 1, 65_535),
     (JpegOutput, {}, "quality", 1, 100),
     (WebpOutput, {}, "quality", 1, 100),
+    (WebpOutput, {}, "max_bytes", 100, None),
+    (AvifOutput, {}, "quality", 1, 100),
+    (AvifOutput, {}, "speed", 0, 9),
+    (GifOutput, {}, "colors", 2, 256),
+    (TiffOutput, {}, "quality", 1, 100),
+    (Pad, {}, "top", 0, 65_535),
+    (TextWatermark, {"text": "a"}, "size", 4, 1000),
+    (TextWatermark, {"text": "a"}, "margin", 0, 10_000),
     (PngOutput, {}, "compression", 0, 9),
+    (PngOutput, {}, "colors", 2, 256),
     (Limits, {}, "max_side", 1, 65_535),
     (Limits, {}, "max_bytes", 1, None),
     (Limits, {}, "max_pixels", 1, None),
@@ -68,18 +93,50 @@ def test_a_number_is_taken_from_its_range_alone(kind, others, field, least, most
         assert [fault["loc"] for fault in error.value.errors()] == [(field,)]
 
 
-@pytest.mark.parametrize("degrees", [0, 45, 360, -90, 90.5, "north"])
-def test_a_turn_is_by_right_angles(degrees):
+FRACTIONS = [
+    (Resize, {}, "percent", 0.001, 1000),
+    (Rotate, {}, "degrees", -360, 360),
+    (Trim, {}, "threshold", 0, 255),
+    (Blur, {}, "sigma", 0.3, 100),
+    (Sharpen, {}, "sigma", 0.3, 10),
+    (Sharpen, {}, "flat", 0, 100),
+    (Sharpen, {}, "jagged", 0, 100),
+    (Adjust, {}, "brightness", 0, 10),
+    (Adjust, {}, "contrast", 0, 10),
+    (Adjust, {}, "saturation", 0, 10),
+    (Adjust, {}, "hue", -360, 360),
+    (Gamma, {}, "gamma", 0.1, 10),
+    (Focus, {"y": 0}, "x", 0, 1),
+    (ImageWatermark, {"image": b"x"}, "opacity", 0, 1),
+    (ImageWatermark, {"image": b"x"}, "width_percent", 0.001, 100),
+]
+
+
+@pytest.mark.parametrize(("kind", "others", "field", "least", "most"), FRACTIONS)
+def test_a_fraction_is_taken_from_its_range_alone(kind, others, field, least, most):
+    for allowed in (least, (least + most) / 2, most):
+        assert getattr(kind(**others | {field: allowed}), field) == allowed
+    for refused in (least - 0.002, most + 0.001, float("inf"), float("nan"), "wide", []):
+        with pytest.raises(ValidationError) as error:
+            kind(**others | {field: refused})
+        assert [fault["loc"] for fault in error.value.errors()] == [(field,)]
+
+
+@pytest.mark.parametrize("degrees", [361, -360.5, float("inf"), float("nan"), "north", None])
+def test_a_turn_is_by_any_angle_once_around(degrees):
     with pytest.raises(ValidationError):
         Rotate(degrees=degrees)
-    assert [Rotate(degrees=right).degrees for right in (90, 180, 270)] == [90, 180, 270]
+    assert [Rotate(degrees=angle).degrees for angle in (-360, 0, 0.5, 90, 360)] == [-360, 0, 0.5, 90, 360]
 
 
 @pytest.mark.parametrize(
-    "text", ["#fff", "white", "#12345g", "123456", "#1234567", "#123456\n", " #123456", ""]
+    "text", ["#fff", "white", "#12345g", "123456", "#1234567", "#123456\n", " #123456", "", "#123456789"]
 )
-def test_a_colour_is_six_hexadecimal_digits(text):
+def test_a_colour_is_six_hexadecimal_digits_or_eight_with_alpha(text):
     assert JpegOutput(background="#00ffAA").background == "#00ffAA"
+    assert Resize(width=1, background="#00ffAA80").background == "#00ffAA80"
+    with pytest.raises(ValidationError):
+        JpegOutput(background="#00ffAA80")
     with pytest.raises(ValidationError):
         JpegOutput(background=text)
     with pytest.raises(ValidationError):
@@ -101,9 +158,77 @@ def test_a_resize_has_the_sides_it_needs(fields):
         Resize(**fields)
 
 
-def test_a_resize_keeps_the_aspect_ratio_and_enlarges_nothing_unless_told():
-    resize = Resize(width=10)
-    assert (resize.fit, resize.allow_enlarge, resize.background) == (Fit.INSIDE, False, "#ffffff")
+@pytest.mark.parametrize(
+    ("fields", "fit", "enlarges"),
+    [
+        ({"width": 10}, Fit.INSIDE, False),
+        ({"width": 10, "height": 10}, Fit.EXACT, True),
+        ({"width": 10, "height": 10, "preserve_aspect": True}, Fit.INSIDE, False),
+        ({"width": 10, "height": 10, "preserve_aspect": False}, Fit.EXACT, True),
+        ({"width": 10, "height": 10, "allow_enlarge": False}, Fit.EXACT, False),
+        ({"width": 10, "height": 10, "fit": "cover"}, Fit.COVER, False),
+        ({"width": 10, "height": 10, "fit": "contain"}, Fit.PAD, False),
+        ({"width": 10, "height": 10, "fit": "fill"}, Fit.EXACT, True),
+        ({"width": 10, "height": 10, "fit": "outside"}, Fit.OUTSIDE, False),
+        ({"percent": 200}, Fit.INSIDE, True),
+        ({"width": 10, "preserve_aspect": True}, Fit.INSIDE, False),
+    ],
+)
+def test_a_resize_is_exact_where_that_is_what_is_asked_for(fields, fit, enlarges):
+    resize = Resize(**fields)
+    assert (resize.fit, resize.allow_enlarge, resize.background) == (fit, enlarges, "#ffffff")
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"percent": 50, "width": 10}, "not both"),
+        ({"width": 10, "preserve_aspect": False}, "needs both"),
+        ({"width": 10, "height": 9, "fit": "cover", "preserve_aspect": False}, "contradicts"),
+        ({"width": 10, "height": 9, "fit": "pad", "position": "face"}, "only with fit 'cover'"),
+    ],
+)
+def test_a_resize_does_not_contradict_itself(fields, fault):
+    with pytest.raises(ValidationError, match=fault):
+        Resize(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"x": 1, "width": 5, "height": 5},
+        {"x": 1, "y": 1},
+        {"x": 1, "y": 1, "width": 5},
+        {"x": 1, "y": 1, "aspect": "1:1"},
+        {"aspect": "1:1", "width": 5, "height": 5},
+        {"aspect": "1:1", "smart": "face", "gravity": "north"},
+        {"width": 5, "height": 5, "smart": "entropy", "focus": {"x": 0, "y": 0}},
+        {"x": 1, "y": 1, "width": 5, "height": 5, "smart": "entropy"},
+        {"aspect": "0:1"},
+        {"aspect": "16/9"},
+        {"aspect": "1:1", "smart": "luck"},
+        {"aspect": "1:1", "gravity": "up"},
+    ],
+)
+def test_a_crop_has_one_region_and_one_place(fields):
+    with pytest.raises(ValidationError):
+        Crop(**fields)
+
+
+def test_places_have_the_names_that_sharp_has_for_them():
+    given = [
+        "centre",
+        "top",
+        "right top",
+        "right",
+        "right bottom",
+        "bottom",
+        "left bottom",
+        "left",
+        "left top",
+    ]
+    assert [Resize(width=1, height=1, fit="cover", position=name).position for name in given] == list(Gravity)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +262,20 @@ EXAMPLES: list[Value] = [
     Rotate(degrees=90),
     Flip(),
     Flop(),
+    Trim(),
+    Pad(top=1),
+    Blur(),
+    Sharpen(),
+    Grayscale(),
+    Tint(color="#112233"),
+    Adjust(),
+    Gamma(),
+    Flatten(),
+    ImageWatermark(image=b"\xff"),
+    TextWatermark(text="a"),
+    AvifOutput(),
+    GifOutput(),
+    TiffOutput(),
     JpegOutput(),
     PngOutput(),
     WebpOutput(),
@@ -169,6 +308,10 @@ def test_a_value_can_be_compared_and_hashed(value):
         ({"op": "resize", "width": 5}, Resize(width=5)),
         ({"op": "crop", **CROP}, Crop(**CROP)),
         ({"op": "rotate", "degrees": 180}, Rotate(degrees=180)),
+        ({"op": "trim"}, Trim()),
+        ({"op": "pad", "left": 3}, Pad(left=3)),
+        ({"op": "watermark", "text": "a"}, TextWatermark(text="a")),
+        ({"op": "watermark", "image": b"a"}, ImageWatermark(image=b"a")),
         ({"op": "flip"}, Flip()),
         ({"op": "flop"}, Flop()),
     ],
@@ -226,7 +369,13 @@ def test_what_is_no_operation_is_refused(fields):
         {"format": "jpeg", "compression": 3},
         {"format": "png", "quality": 3},
         {"format": "source", "jpeg": {"format": "png"}},
-        {"format": "source", "avif": {}},
+        {"format": "source", "bmp": {}},
+        {"format": "jpeg", "quality": "best"},
+        {"format": "jpeg", "quality": "auto", "max_bytes": 5000},
+        {"format": "webp", "lossless": True, "quality": "auto"},
+        {"format": "avif", "lossless": True, "max_bytes": 5000},
+        {"format": "gif", "colors": 257},
+        {"format": "tiff", "compression": "zip"},
         "jpeg",
     ],
 )
@@ -242,10 +391,11 @@ def test_what_is_no_output_is_refused(fields):
         (ImageFormat.HEIC, JpegOutput(quality=60)),
         (ImageFormat.PNG, PngOutput(compression=3)),
         (ImageFormat.WEBP, WebpOutput(lossless=True)),
-        (ImageFormat.GIF, PngOutput(compression=3)),
-        (ImageFormat.TIFF, PngOutput(compression=3)),
+        (ImageFormat.GIF, GifOutput()),
+        (ImageFormat.TIFF, TiffOutput()),
+        (ImageFormat.AVIF, AvifOutput()),
         (ImageFormat.BMP, PngOutput(compression=3)),
-        (ImageFormat.AVIF, PngOutput(compression=3)),
+        (ImageFormat.SVG, PngOutput(compression=3)),
     ],
 )
 def test_the_sources_own_format_has_the_settings_given_for_it(source, written):
@@ -346,13 +496,16 @@ class Card(BaseModel):
 def test_faults_name_the_field_and_never_the_input():
     with pytest.raises(ValidationError) as error:
         Card.model_validate({"front": {"name": "a", "output": {"format": "webp", "quality": 12345}}})
-    assert faults(error.value) == [("front.output.webp.quality", "Input should be less than or equal to 100")]
+    assert faults(error.value) == [
+        ("front.output.webp.quality", "Input should be a whole number from 1 to 100, or 'auto'")
+    ]
     assert (
-        describe_faults(error.value) == "front.output.webp.quality: Input should be less than or equal to 100"
+        describe_faults(error.value)
+        == "front.output.webp.quality: Input should be a whole number from 1 to 100, or 'auto'"
     )
 
 
 def test_a_fault_of_the_whole_is_said_without_a_field():
     with pytest.raises(ValidationError) as error:
         Resize()
-    assert describe_faults(error.value) == "resize needs a width, a height or both"
+    assert describe_faults(error.value) == "resize needs a width, a height or both, or a percent"

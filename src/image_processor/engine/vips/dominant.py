@@ -1,33 +1,32 @@
 """The dominant colour of a picture."""
 
-from collections import Counter, defaultdict
+from collections import Counter
+from itertools import compress
 
 import pyvips
 
-from image_processor.engine.vips.color import expanded
+from image_processor.engine.vips.color import expanded, to_srgb
 
 SAMPLE_SIDE = 64
 BIN_BITS = 3
 """Eight bins a channel: coarse enough that the shades of one thing fall together."""
 NOTHING_TO_SEE = "#000000"
+_BINS = bytes(level >> (8 - BIN_BITS) for level in range(256))
 
 
 def dominant_color(image: pyvips.Image) -> str:
     """
     The mean of the most populated bin of a coarse histogram, `#RRGGBB`; transparent pixels do not count.
 
-    Black where every pixel is fully transparent. The image is sRGB or grey, 8 bit.
+    Black where every pixel is fully transparent. The image is RGB or grey of 8 or 16 bits, in sRGB or in the
+    space of the profile that it carries.
     """
-    sample = expanded(_sample(image))
+    sample = expanded(to_srgb(_sample(image)))
     pixels = bytes(sample.write_to_memory())
     channels = [pixels[band :: sample.bands] for band in range(sample.bands)]
-    colors = list(zip(*channels[:3], strict=True))
-    visible = (
-        [color for color, alpha in zip(colors, channels[3], strict=True) if alpha]
-        if sample.bands == 4
-        else colors
-    )
-    return _most_populated(visible)
+    if sample.bands == 4:
+        channels = [bytes(compress(channel, channels[3])) for channel in channels[:3]]
+    return _most_populated(channels)
 
 
 def _sample(image: pyvips.Image) -> pyvips.Image:
@@ -36,15 +35,14 @@ def _sample(image: pyvips.Image) -> pyvips.Image:
     if not image.hasalpha():
         return image.resize(across, vscale=down, kernel="linear")
     small = image.premultiply().resize(across, vscale=down, kernel="linear")
-    return small.unpremultiply().rint().cast("uchar")
+    return small.unpremultiply().rint().cast(image.format)
 
 
-def _most_populated(colors: list[tuple[int, ...]]) -> str:
-    bins: defaultdict[tuple[int, ...], list[tuple[int, ...]]] = defaultdict(list)
-    for color in colors:
-        bins[tuple(channel >> (8 - BIN_BITS) for channel in color)].append(color)
+def _most_populated(channels: list[bytes]) -> str:
+    bins = list(zip(*(channel.translate(_BINS) for channel in channels), strict=True))
     if not bins:
         return NOTHING_TO_SEE
-    (fullest, count), *_ = Counter({bin_: len(members) for bin_, members in bins.items()}).most_common(1)
-    means = (round(sum(channel) / count) for channel in zip(*bins[fullest], strict=True))
+    (fullest, count), *_ = Counter(bins).most_common(1)
+    members = [bin_ == fullest for bin_ in bins]
+    means = (round(sum(compress(channel, members)) / count) for channel in channels)
     return "#" + "".join(f"{mean:02X}" for mean in means)

@@ -3,24 +3,36 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from image_processor.engine.base import RenderedVariant, Rendering, RenderRequest
+from image_processor.engine.base import Facts, InspectRequest, RenderedVariant, Rendering, RenderRequest
 from image_processor.engine.vips.dominant import dominant_color
+from image_processor.engine.vips.facts import inspect
 from image_processor.engine.vips.failures import writing
+from image_processor.engine.vips.gain_map import (
+    GainMap,
+    add_gain_map,
+    dropped_note,
+    read_gain_map,
+    transformed_gain_map,
+)
 from image_processor.engine.vips.geometry import Size
 from image_processor.engine.vips.load import Header, read_header
-from image_processor.engine.vips.never_larger import save_within
 from image_processor.engine.vips.picture import Picture
-from image_processor.engine.vips.plan import Plan, PlannedVariant, make_plan
-from image_processor.engine.vips.prepare import prepare
+from image_processor.engine.vips.plan import ANIMATED_FORMATS, Plan, PlannedVariant, make_plan
+from image_processor.engine.vips.prepare import keeps_profile, prepare
 from image_processor.engine.vips.save import save
+from image_processor.engine.vips.save.never_larger import save_within
+from image_processor.engine.vips.save.target import Target
 from image_processor.engine.vips.setup import set_up_vips
 from image_processor.engine.vips.shelf import Shelf
 from image_processor.engine.vips.steps import apply
-from image_processor.pipeline import ImageFormat
-from image_processor.pipeline.outputs import FixedOutput
+from image_processor.engine.vips.trim import Crops, without_trims
+from image_processor.pipeline import FixedOutput, ImageFormat, JpegOutput, Metadata, Optimize
+
+Settings = tuple[FixedOutput, bool, Metadata, Optimize]
 
 
 class VipsEngine:
@@ -36,8 +48,13 @@ class VipsEngine:
     def render(self, request: RenderRequest, *, deadline_seconds: float) -> Rendering:  # noqa: ARG002
         """Make every variant of `request`; raises what `Engine.render` says, and MemoryError."""
         header = read_header(request)
-        plan = make_plan(request.pipeline, request.source_format, header.upright, request.limits)
-        return _Render(header, plan, request.output_directory).run()
+        pipeline, trims = without_trims(request.pipeline, header, request.limits)
+        plan = make_plan(pipeline, request.source_format, header.upright, request.limits)
+        return _Render(header, plan, trims, request.output_directory).run()
+
+    def inspect(self, request: InspectRequest, *, deadline_seconds: float) -> Facts:  # noqa: ARG002
+        """The facts of an original; raises what `Engine.inspect` says, and MemoryError."""
+        return inspect(request)
 
     def interrupt(self) -> None:
         """Nothing: there is no other process to stop."""
@@ -49,10 +66,13 @@ class VipsEngine:
 class _Render:
     """One render: the header, the plan, and the pictures that variants share."""
 
-    def __init__(self, header: Header, plan: Plan, directory: Path) -> None:
+    def __init__(self, header: Header, plan: Plan, trims: Crops, directory: Path) -> None:
         self._header = header
         self._plan = plan
+        self._trims = trims
         self._directory = directory
+        kept = header.attachments.profile if keeps_profile(header, plan) else None
+        self._attachments = replace(header.attachments, profile=kept)
         self._shelf = Shelf(prepare(header, plan))
 
     def run(self) -> Rendering:
@@ -90,35 +110,55 @@ class _Render:
 
     def _write_all(self, group: Sequence[PlannedVariant], picture: Picture) -> list[RenderedVariant]:
         """Each pair of pixels and settings is coded once: a small original does not reach every size."""
-        written: dict[tuple[FixedOutput, bool], Path] = {}
+        written: dict[Settings, PlannedVariant] = {}
         for variant in group:
-            path = self._directory / variant.file_name
-            settings = (variant.output, variant.never_larger)
-            if settings in written:
-                shutil.copyfile(written[settings], path)
+            settings = (variant.output, variant.never_larger, variant.metadata, variant.optimize)
+            first = written.setdefault(settings, variant)
+            if first is variant:
+                self._write(variant, picture)
             else:
-                self._write(variant, picture, path)
-            written[settings] = path
-        return [_describe(variant, picture, self._directory / variant.file_name) for variant in group]
+                shutil.copyfile(self._path(first), self._path(variant))
+        return [self._describe(variant, picture) for variant in group]
 
-    def _write(self, variant: PlannedVariant, picture: Picture, path: Path) -> None:
+    def _write(self, variant: PlannedVariant, picture: Picture) -> None:
+        path = self._path(variant)
+        target = Target(path, variant.optimize, variant.metadata, self._attachments)
         if variant.never_larger:
-            save_within(picture, variant, self._header, path)
+            save_within(picture, variant, self._header, target)
         else:
-            save(picture, variant.output, path)
+            save(picture, variant.output, target)
+        gain_map = self._gain_map(variant)
+        if gain_map and not dropped_note(variant.steps):
+            add_gain_map(path, transformed_gain_map(gain_map, self._plan.original, variant.steps))
 
+    def _gain_map(self, variant: PlannedVariant) -> GainMap | None:
+        """What an Ultra HDR original has of it, where the variant is to keep it."""
+        is_asked_for = isinstance(variant.output, JpegOutput) and variant.output.gain_map
+        if not is_asked_for or self._header.format is not ImageFormat.JPEG:
+            return None
+        return read_gain_map(self._header.path, self._header.stored, self._header.orientation)
 
-def _describe(variant: PlannedVariant, picture: Picture, path: Path) -> RenderedVariant:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size_bytes = file.tell()
-    return RenderedVariant(
-        name=variant.name,
-        path=path,
-        format=variant.format,
-        width=picture.size.width,
-        height=picture.size.height,
-        frames=len(picture.frames) if variant.format is ImageFormat.WEBP else 1,
-        size_bytes=size_bytes,
-        sha256=digest,
-    )
+    def _notes(self, variant: PlannedVariant) -> tuple[str, ...]:
+        dropped = dropped_note(variant.steps) if self._gain_map(variant) else None
+        return (*variant.notes, dropped) if dropped else variant.notes
+
+    def _path(self, variant: PlannedVariant) -> Path:
+        return self._directory / variant.file_name
+
+    def _describe(self, variant: PlannedVariant, picture: Picture) -> RenderedVariant:
+        path = self._path(variant)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size_bytes = file.tell()
+        return RenderedVariant(
+            name=variant.name,
+            path=path,
+            format=variant.format,
+            width=picture.size.width,
+            height=picture.size.height,
+            frames=len(picture.frames) if variant.format in ANIMATED_FORMATS else 1,
+            size_bytes=size_bytes,
+            sha256=digest,
+            notes=self._notes(variant),
+            trims=self._trims.get(variant.name, ()),
+        )

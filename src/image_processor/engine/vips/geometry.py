@@ -2,6 +2,19 @@
 
 from dataclasses import dataclass
 
+from image_processor.pipeline.operations import (
+    Adjust,
+    Blur,
+    Flatten,
+    Gamma,
+    Grayscale,
+    ImageWatermark,
+    Sharpen,
+    Smart,
+    TextWatermark,
+    Tint,
+)
+
 
 @dataclass(frozen=True, order=False)
 class Size:
@@ -48,9 +61,10 @@ def _rounded(side: int, numerator: int, denominator: int) -> int:
 
 @dataclass(frozen=True)
 class Scale:
-    """Resample to exactly this size."""
+    """Resample to exactly this size, in linear light where that is asked for."""
 
     size: Size
+    is_linear: bool = False
 
     def result(self, _size: Size) -> Size:
         """The size afterwards."""
@@ -71,8 +85,20 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Seek:
+    """Keep a region of this size, wherever the image has most of what is looked for."""
+
+    size: Size
+    what: Smart
+
+    def result(self, _size: Size) -> Size:
+        """The size afterwards."""
+        return self.size
+
+
+@dataclass(frozen=True)
 class Pad:
-    """Lay the image at x, y on a canvas of one colour, `#rrggbb`."""
+    """Lay the image at x, y on a canvas of one colour, `#rrggbb` or `#rrggbbaa`."""
 
     x: int
     y: int
@@ -96,6 +122,19 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Spin:
+    """Turn clockwise by any angle around the centre, on a canvas of this size and one colour."""
+
+    degrees: float
+    size: Size
+    background: str
+
+    def result(self, _size: Size) -> Size:
+        """The size afterwards."""
+        return self.size
+
+
+@dataclass(frozen=True)
 class Mirror:
     """Swap top and bottom (`upside_down`), or else left and right."""
 
@@ -106,4 +145,19 @@ class Mirror:
         return size
 
 
-Step = Scale | Cut | Pad | Turn | Mirror
+Look = Blur | Sharpen | Grayscale | Tint | Adjust | Gamma | Flatten | ImageWatermark | TextWatermark
+"""The operations that leave the size as it is; they are steps as they stand."""
+
+
+@dataclass(frozen=True)
+class Paint:
+    """Change how the pixels look, and not how many there are."""
+
+    operation: Look
+
+    def result(self, size: Size) -> Size:
+        """The size afterwards: the same."""
+        return size
+
+
+Step = Scale | Cut | Seek | Pad | Turn | Spin | Mirror | Paint

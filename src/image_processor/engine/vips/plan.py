@@ -1,29 +1,29 @@
 """From operations to steps with exact sizes, before any pixel is decoded. Pure: no pyvips here."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
 
-from image_processor.engine.vips.geometry import Cut, Mirror, Pad, Scale, Size, Step, Turn
-from image_processor.errors import InvalidRequestError
+from image_processor.engine.vips.geometry import Mirror, Pad, Paint, Scale, Size, Spin, Step, Turn
+from image_processor.engine.vips.translate import inside, note_of, steps_of
+from image_processor.errors import InvalidOperationError
 from image_processor.pipeline import (
-    Crop,
-    Fit,
-    Flip,
-    Flop,
+    FixedOutput,
     ImageFormat,
     Limits,
+    Metadata,
+    Optimize,
     Pipeline,
-    Resize,
-    Rotate,
+    Profile,
     Variant,
 )
 from image_processor.pipeline.limits import MEGAPIXEL
-from image_processor.pipeline.outputs import FixedOutput, resolve_output
+from image_processor.pipeline.outputs import resolve_output
 
-LONGEST_SIDES: Mapping[str, int] = {"webp": 16_383, "jpeg": 65_500}
-"""The longest side that a format (WebP) or its encoder (libjpeg) can write, in pixels."""
+LONGEST_SIDES: Mapping[str, int] = {"webp": 16_383, "jpeg": 65_500, "avif": 16_384, "gif": 65_535}
+"""The longest side that a format (WebP, GIF) or its encoder (libjpeg, libheif) can write, in pixels."""
+ANIMATED_FORMATS = frozenset({ImageFormat.WEBP, ImageFormat.GIF})
+"""What can be written with more than one frame."""
 LONGEST_SCALED_SIDE = 10_000_000
 """What libvips calculates with at most, in pixels; reached only by slivers that are enlarged to cover."""
 CLEAN_SHRINK = 2
@@ -37,8 +37,12 @@ class PlannedVariant:
     name: str
     output: FixedOutput
     never_larger: bool
+    metadata: Metadata
+    optimize: Optimize
     steps: tuple[Step, ...]
     size: Size
+    notes: tuple[str, ...] = ()
+    """What the caller should know of how the operations were understood."""
 
     @property
     def format(self) -> ImageFormat:
@@ -53,7 +57,8 @@ class PlannedVariant:
     def start(self, original: Size) -> Size:
         """The size that is enough of the original: that of a leading shrink, or all of it."""
         first = self.steps[0] if self.steps else None
-        return first.size if isinstance(first, Scale) and first.size.fits(original) else original
+        is_shrink = isinstance(first, Scale) and not first.is_linear and first.size.fits(original)
+        return first.size if is_shrink and isinstance(first, Scale) else original
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,17 @@ class Plan:
 
     original: Size
     variants: tuple[PlannedVariant, ...]
+    profile: Profile = Profile.SRGB
 
     @property
     def is_animated(self) -> bool:
         """Whether any variant can hold more than one frame."""
-        return any(variant.format is ImageFormat.WEBP for variant in self.variants)
+        return any(variant.format in ANIMATED_FORMATS for variant in self.variants)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether any size is changed in linear light."""
+        return any(isinstance(step, Scale) and step.is_linear for v in self.variants for step in v.steps)
 
     @property
     def largest_start(self) -> Size:
@@ -77,32 +88,57 @@ class Plan:
     def is_scaled_at_once(self) -> bool:
         """Whether the original can be brought to `largest_start` at once, without a visible loss."""
         largest = self.largest_start
-        return all(start == largest or start.times(CLEAN_SHRINK).fits(largest) for start in self._starts)
+        return all(start == largest or is_clean_shrink(largest, start) for start in self._starts)
 
     @property
     def _starts(self) -> tuple[Size, ...]:
         return tuple(variant.start(self.original) for variant in self.variants)
 
 
+def is_clean_shrink(larger: Size, smaller: Size) -> bool:
+    """Whether the smaller can be made of the larger, itself made by resampling, without a visible loss."""
+    # A side that was rounded down twice as long as the other is a pixel short.
+    wanted = Size(CLEAN_SHRINK * smaller.width - 1, CLEAN_SHRINK * smaller.height - 1)
+    return wanted.fits(larger)
+
+
 def make_plan(pipeline: Pipeline, source_format: ImageFormat, original: Size, limits: Limits) -> Plan:
     """
     The steps and sizes of all variants of an original of this size.
 
-    Raises InvalidRequestError for a crop wholly outside, or a variant of more pixels than the limits allow.
+    Raises InvalidOperationError for a crop wholly outside, or more pixels than the limits allow.
     """
     variants = tuple(_plan_variant(variant, source_format, original) for variant in pipeline.variants)
     for variant in variants:
         _check_size(variant, limits)
-    return Plan(original, variants)
+    if pipeline.linear_light:
+        variants = tuple(replace(variant, steps=_in_linear_light(variant.steps)) for variant in variants)
+    return Plan(original, variants, pipeline.profile)
 
 
 def _plan_variant(variant: Variant, source_format: ImageFormat, original: Size) -> PlannedVariant:
     output = resolve_output(variant.output, source_format)
     steps: tuple[Step, ...] = ()
+    notes: list[str] = []
     for operation in variant.operations:
-        steps = (*steps, *_STEPS[type(operation)](operation, size_after(steps, original)))
+        size = size_after(steps, original)
+        steps = (*steps, *steps_of(operation, size))
+        notes += filter(None, [note_of(operation, size)])
     steps = _within_format(_scale_first(_effective(steps, original)), output, original)
-    return PlannedVariant(variant.name, output, variant.never_larger, steps, size_after(steps, original))
+    return PlannedVariant(
+        name=variant.name,
+        output=output,
+        never_larger=variant.never_larger,
+        metadata=variant.metadata,
+        optimize=variant.optimize,
+        steps=steps,
+        size=size_after(steps, original),
+        notes=tuple(notes),
+    )
+
+
+def _in_linear_light(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    return tuple(replace(step, is_linear=True) if isinstance(step, Scale) else step for step in steps)
 
 
 def size_after(steps: tuple[Step, ...], size: Size) -> Size:
@@ -116,7 +152,7 @@ def _effective(steps: tuple[Step, ...], size: Size) -> tuple[Step, ...]:
     """Leave out the steps that change nothing."""
     kept: list[Step] = []
     for step in steps:
-        if isinstance(step, Turn | Mirror) or step.result(size) != size:
+        if isinstance(step, Turn | Spin | Mirror | Paint) or step.result(size) != size:
             kept.append(step)
         size = step.result(size)
     return tuple(kept)
@@ -138,14 +174,16 @@ def _within_format(steps: tuple[Step, ...], output: FixedOutput, original: Size)
     size = size_after(steps, original)
     if longest is None or size.fits(Size(longest, longest)):
         return steps
-    scale = Scale(_inside(size, longest, longest))
+    scale = Scale(inside(size, longest, longest))
     return (*steps[:-1], scale) if steps and isinstance(steps[-1], Scale) else (*steps, scale)
 
 
 def _check_size(variant: PlannedVariant, limits: Limits) -> None:
-    if variant.size.pixels > limits.max_pixels:
-        raise InvalidRequestError(
-            f"The variant {variant.name!r} would have {variant.size.pixels / MEGAPIXEL:.0f} megapixels; "
+    canvases = [step.size for step in variant.steps if isinstance(step, Pad | Spin)]
+    largest = max((variant.size, *canvases), key=lambda size: size.pixels)
+    if largest.pixels > limits.max_pixels:
+        raise InvalidOperationError(
+            f"The variant {variant.name!r} would have {largest.pixels / MEGAPIXEL:.0f} megapixels; "
             f"at most {limits.max_pixels / MEGAPIXEL:.0f} are allowed."
         )
     if any(
@@ -153,89 +191,6 @@ def _check_size(variant: PlannedVariant, limits: Limits) -> None:
         for step in variant.steps
         if isinstance(step, Scale)
     ):
-        raise InvalidRequestError(f"The image is too narrow to be enlarged to the variant {variant.name!r}.")
-
-
-def _crop(operation: Crop, size: Size) -> tuple[Step, ...]:
-    if operation.x >= size.width or operation.y >= size.height:
-        raise InvalidRequestError(
-            f"The region at {operation.x}, {operation.y} lies outside the image "
-            f"of {size.width} x {size.height} pixels."
+        raise InvalidOperationError(
+            f"The image is too narrow to be enlarged to the variant {variant.name!r}."
         )
-    rest = Size(size.width - operation.x, size.height - operation.y)
-    return (Cut(operation.x, operation.y, rest.meet(Size(operation.width, operation.height))),)
-
-
-def _rotate(operation: Rotate, _size: Size) -> tuple[Step, ...]:
-    return (Turn(operation.degrees),)
-
-
-def _flip(_operation: Flip, _size: Size) -> tuple[Step, ...]:
-    return (Mirror(upside_down=True),)
-
-
-def _flop(_operation: Flop, _size: Size) -> tuple[Step, ...]:
-    return (Mirror(upside_down=False),)
-
-
-def _resize(operation: Resize, size: Size) -> tuple[Step, ...]:
-    return _FITS[operation.fit](operation, size)
-
-
-def _exact_steps(operation: Resize, size: Size) -> tuple[Step, ...]:
-    wanted = _box(operation, size)
-    return (Scale(wanted if operation.allow_enlarge else wanted.meet(size)),)
-
-
-def _inside_steps(operation: Resize, size: Size) -> tuple[Step, ...]:
-    return (Scale(_inside(size, operation.width, operation.height, allow_enlarge=operation.allow_enlarge)),)
-
-
-def _cover_steps(operation: Resize, size: Size) -> tuple[Step, ...]:
-    """As sharp's `withoutEnlargement`: a smaller image keeps its scale and is cut where it is too long."""
-    wanted = _box(operation, size)
-    scaled = _cover(size, wanted, allow_enlarge=operation.allow_enlarge)
-    kept = scaled.meet(wanted)
-    # An odd pixel is cut off at the left and at the top, as sharp does.
-    x, y = (scaled.width - kept.width + 1) // 2, (scaled.height - kept.height + 1) // 2
-    return Scale(scaled), Cut(x, y, kept)
-
-
-def _pad_steps(operation: Resize, size: Size) -> tuple[Step, ...]:
-    canvas = _box(operation, size)
-    scaled = _inside(size, canvas.width, canvas.height, allow_enlarge=operation.allow_enlarge)
-    x, y = (canvas.width - scaled.width) // 2, (canvas.height - scaled.height) // 2
-    return Scale(scaled), Pad(x, y, canvas, operation.background)
-
-
-def _box(operation: Resize, size: Size) -> Size:
-    return Size(operation.width or size.width, operation.height or size.height)
-
-
-def _inside(size: Size, width: int | None, height: int | None, *, allow_enlarge: bool = False) -> Size:
-    by_width = height is None or (width is not None and width * size.height <= height * size.width)
-    wanted, have = (width, size.width) if by_width else (height, size.height)
-    if wanted is None or (wanted >= have and not allow_enlarge):
-        return size
-    return size.scaled(wanted, have)
-
-
-def _cover(size: Size, box: Size, *, allow_enlarge: bool) -> Size:
-    by_width = box.width * size.height >= box.height * size.width
-    wanted, have = (box.width, size.width) if by_width else (box.height, size.height)
-    return size if wanted >= have and not allow_enlarge else size.scaled(wanted, have)
-
-
-_FITS: Mapping[Fit, Callable[[Resize, Size], tuple[Step, ...]]] = {
-    Fit.EXACT: _exact_steps,
-    Fit.INSIDE: _inside_steps,
-    Fit.COVER: _cover_steps,
-    Fit.PAD: _pad_steps,
-}
-_STEPS: Mapping[type, Callable[[Any, Size], tuple[Step, ...]]] = {
-    Resize: _resize,
-    Crop: _crop,
-    Rotate: _rotate,
-    Flip: _flip,
-    Flop: _flop,
-}

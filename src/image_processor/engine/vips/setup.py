@@ -7,10 +7,15 @@ import pyvips
 
 @cache
 def set_up_vips() -> None:
-    """One thread (throughput comes from processes), no operation cache, no loader unfit for strangers."""
+    """
+    One thread (throughput comes from processes), no operation cache, no loader unfit for strangers.
+
+    Of those, SVG from memory alone is allowed again: svg.py reads every document before librsvg does.
+    """
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
     pyvips.block_untrusted_set(True)
+    pyvips.operation_block_set("VipsForeignLoadSvgBuffer", False)
 
 
 def forget_errors() -> None:

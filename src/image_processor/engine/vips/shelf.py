@@ -2,7 +2,7 @@
 
 from image_processor.engine.vips.geometry import Scale, Size
 from image_processor.engine.vips.picture import Picture
-from image_processor.engine.vips.plan import CLEAN_SHRINK
+from image_processor.engine.vips.plan import is_clean_shrink
 from image_processor.engine.vips.steps.scale import scale
 
 
@@ -21,6 +21,5 @@ class Shelf:
 
     def _nearest(self, size: Size) -> Picture:
         """The smallest that is still so much larger that resampling it a second time is not seen."""
-        wanted = size.times(CLEAN_SHRINK)
-        enough = [picture for own, picture in self._pictures.items() if wanted.fits(own)]
+        enough = [picture for own, picture in self._pictures.items() if is_clean_shrink(own, size)]
         return min(enough, key=lambda picture: picture.size.pixels, default=self.base)

@@ -78,6 +78,11 @@ class Cursor:
             raise self.damaged(f"it is made of more than {MAX_STEPS} parts")
 
     @property
+    def end(self) -> int:
+        """The position behind the last byte: the length of the file."""
+        return self._size_bytes
+
+    @property
     def is_at_end(self) -> bool:
         """Whether no byte is left."""
         return self.position >= self._size_bytes

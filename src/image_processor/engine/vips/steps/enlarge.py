@@ -34,7 +34,9 @@ def _shifted(image: pyvips.Image, phase: int, factor: int) -> pyvips.Image:
     # A tap more than twice the lobes: the window around a shifted centre reaches into one more pixel.
     taps = [_lanczos(tap - position) for tap in range(-LOBES, LOBES + 1)]
     mask = pyvips.Image.new_from_array([taps], scale=sum(taps))
-    return image.conv(mask, precision="float").rint().cast(image.format)
+    shifted = image.conv(mask, precision="float")
+    # Premultiplied and linear pictures stay fractions: a whole level is coarse where there is little light.
+    return shifted if image.format == "float" else shifted.rint().cast(image.format)
 
 
 def _interleave(phases: list[pyvips.Image]) -> pyvips.Image:
