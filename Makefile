@@ -32,7 +32,8 @@ format: setup ## Format the code and fix what can be fixed
 soak: setup ## The long form of the tests that kill and the tests that count memory
 	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py
 
-bench: setup ## Measure: seconds per photo, upload latency while the workers are busy
+bench: setup ## Measure beside sharp on the same photos: seconds, bytes, memory, quality
+	@if command -v npm >/dev/null; then cd bench/sharp && npm ci --silent --no-fund --no-audit; else echo "without npm there is no sharp to compare with"; fi
 	PYTHONPATH=tests $(BIN)/python -m bench
 
 lock: setup ## Pin all dependencies anew from pyproject.toml
