@@ -18,6 +18,13 @@ cut keeps: that is for slivers that are to cover a square. Animations are always
 not looked at for long, and a hundred of them take a quarter of the time.
 """
 
+SMALL_PIXELS = 100_000
+COARSE_FACTOR, SMALL_COARSE_FACTOR = 2.0, 4.0
+"""
+Before Lanczos, libvips takes plain means as long as so much is left to shrink. In small pictures that shows:
+leaving them 4 is worth half a point of SSIMULACRA2 after the codec, at a few milliseconds.
+"""
+
 
 def scale(picture: Picture, step: Scale) -> Picture:
     """Every frame in that size."""
@@ -30,9 +37,13 @@ def resample(image: pyvips.Image, size: Size, grow: Enlarge = enlarge_lazily) ->
     """The image in that size; colours are weighed by their alpha, so edges stay clean."""
     if Size(image.width, image.height) == size:
         return image
-    if not image.hasalpha():
+    if image.hasalpha():
+        scaled = _resample(image.premultiply(), size, grow).unpremultiply()
+    elif image.format == "ushort":
+        # libvips rounds its weights for 16 bits: white would lose up to 0.4 %.
+        scaled = _resample(image.cast("float"), size, grow)
+    else:
         return _resample(image, size, grow)
-    scaled = _resample(image.premultiply(), size, grow).unpremultiply()
     return scaled.cast(image.format) if image.format == "float" else scaled.rint().cast(image.format)
 
 
@@ -48,5 +59,7 @@ def _resample(image: pyvips.Image, size: Size, grow: Enlarge) -> pyvips.Image:
     own = Size(image.width, image.height)
     smaller = own.meet(size)
     if smaller != own:
-        image = image.resize(smaller.width / own.width, vscale=smaller.height / own.height, kernel="lanczos3")
+        across, down = smaller.width / own.width, smaller.height / own.height
+        gap = SMALL_COARSE_FACTOR if smaller.pixels <= SMALL_PIXELS else COARSE_FACTOR
+        image = image.resize(across, vscale=down, kernel="lanczos3", gap=gap)
     return image if smaller == size else grow(image, size)
