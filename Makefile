@@ -29,8 +29,8 @@ format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: setup ## The long form of the tests that kill and the tests that count memory
-	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py
+soak: setup ## The long form of the tests that kill, count memory or chain operations
+	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py tests/unit/engine/test_chains.py
 
 bench: setup ## Measure beside sharp on the same photos: seconds, bytes, memory, quality
 	@if command -v npm >/dev/null; then cd bench/sharp && npm ci --silent --no-fund --no-audit; else echo "without npm there is no sharp to compare with"; fi

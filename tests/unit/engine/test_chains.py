@@ -146,6 +146,7 @@ def pipelines(draw):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("original", "kind"), SOURCES.values(), ids=SOURCES.keys())
 @settings(max_examples=600 if IS_SOAK else 40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pipeline=pipelines())

@@ -10,7 +10,6 @@ from image_processor.engine.vips.failures import decoding
 from image_processor.engine.vips.geometry import Scale, Size
 from image_processor.engine.vips.picture import Picture
 from image_processor.engine.vips.steps.scale import scale
-from image_processor.engine.vips.text import letters_of
 from image_processor.engine.vips.translate import inside
 from image_processor.errors import CorruptImageError, InvalidOperationError, UnsupportedFormatError
 from image_processor.pipeline import Gravity, ImageWatermark, TextWatermark
@@ -48,6 +47,8 @@ def watermark(picture: Picture, operation: ImageWatermark | TextWatermark) -> Pi
 def _mark(operation: ImageWatermark | TextWatermark, size: Size) -> pyvips.Image:
     """The mark with alpha, 8 bit, in the size that it has on a picture of this size, in memory."""
     if isinstance(operation, TextWatermark):
+        from image_processor.engine.vips.text import letters_of  # noqa: PLC0415 - Pillow only draws letters
+
         letters = letters_of(operation.text, operation.size, _room(operation, size))
         mark = letters.new_from_image(channels(operation.color)).bandjoin(letters)
         return _fitted(mark.copy(interpretation="srgb"), operation, size)
