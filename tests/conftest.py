@@ -5,10 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from running_service import Service
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
+
+
+# A busy machine is no fault of the example at hand.
+settings.register_profile("patient", parent=settings(), deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

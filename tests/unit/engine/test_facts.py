@@ -392,7 +392,7 @@ def test_the_header_of_a_large_photo_is_read_without_its_pixels(photos):
     began = time.process_time()
     for _ in range(10):
         assert inspect_photo(photos / "camera/Issue_266.jpg").width == 5760
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 2
 
 
 def inspect_photo(path):
