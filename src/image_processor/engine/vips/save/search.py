@@ -67,10 +67,11 @@ def auto_quality(picture: Picture, output: SearchedOutput, target: Target, save:
     def excess(quality: int) -> float:
         return likeness.score(_decoded(code(quality))) - LIKE_THE_ORIGINAL
 
-    return _lowest_enough(excess, AUTO_QUALITIES)
+    return lowest_enough(excess, AUTO_QUALITIES)
 
 
-def _lowest_enough(excess: Callable[[int], float], qualities: range) -> int:
+def lowest_enough(excess: Callable[[int], float], qualities: range) -> int:
+    """The lowest of the qualities by which a score is reached or exceeded; the highest where none does."""
     low, high = qualities.start, qualities.stop - 1
     while low < high:
         middle = (low + high) // 2
