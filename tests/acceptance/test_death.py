@@ -10,7 +10,7 @@ from running_service import IS_SOAK, Service, upload, wait_for_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-KILLS = 20 if IS_SOAK else 5
+KILLS = 20 if IS_SOAK else 3
 UPLOADS_A_ROUND = 2
 
 

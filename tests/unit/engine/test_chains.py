@@ -148,7 +148,7 @@ def pipelines(draw):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("original", "kind"), SOURCES.values(), ids=SOURCES.keys())
-@settings(max_examples=600 if IS_SOAK else 40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600 if IS_SOAK else 25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(pipeline=pipelines())
 def test_any_chain_renders_what_was_announced_or_says_why_not(original, kind, pipeline):
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ corners = st.builds(Crop, x=st.just(0), y=st.just(0), width=sides, height=sides)
 operations = st.lists(resizes | turns | corners | st.just(Flop()), max_size=3).map(tuple)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(original=st.tuples(sides, sides), operations=operations)
 def test_the_announced_size_is_the_rendered_one(original, operations):
     pipeline = pipeline_of(*operations)
