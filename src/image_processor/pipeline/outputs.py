@@ -32,11 +32,18 @@ Subsampling = Literal["auto", "4:2:0", "4:4:4"]
 
 
 class _Output(Value):
+    @property
+    def is_searched(self) -> bool:
+        """Whether the quality is to be found, and is not a number yet."""
+        return getattr(self, "quality", None) == "auto" or getattr(self, "max_bytes", None) is not None
+
     @model_validator(mode="after")
     def _has_one_goal(self) -> Self:
-        quality, max_bytes = getattr(self, "quality", None), getattr(self, "max_bytes", None)
-        if quality == "auto" and max_bytes is not None:
+        if getattr(self, "quality", None) == "auto" and getattr(self, "max_bytes", None) is not None:
             raise ValueError("either quality is 'auto' or max_bytes is given, not both")
+        is_lossless = getattr(self, "lossless", False) or getattr(self, "near_lossless", False)
+        if self.is_searched and is_lossless:
+            raise ValueError("a lossless file has no quality to choose: no 'auto', no max_bytes")
         return self
 
 
@@ -75,13 +82,6 @@ class WebpOutput(_Output):
     near_lossless: bool = False
     """Lossless after a preprocessing whose strength is 100 - quality."""
 
-    @model_validator(mode="after")
-    def _is_lossy_where_it_is_searched(self) -> Self:
-        is_searched = self.quality == "auto" or self.max_bytes is not None
-        if is_searched and (self.lossless or self.near_lossless):
-            raise ValueError("a lossless file has no quality to choose: no 'auto', no max_bytes")
-        return self
-
 
 class AvifOutput(_Output):
     """AVIF, coded with AV1; the first frame of an animation."""
@@ -94,12 +94,6 @@ class AvifOutput(_Output):
     lossless: bool = False
     subsampling: Subsampling = "4:2:0"
     bit_depth: Literal[8, 10, 12] = 8
-
-    @model_validator(mode="after")
-    def _is_lossy_where_it_is_searched(self) -> Self:
-        if self.lossless and (self.quality == "auto" or self.max_bytes is not None):
-            raise ValueError("a lossless file has no quality to choose: no 'auto', no max_bytes")
-        return self
 
 
 class GifOutput(_Output):

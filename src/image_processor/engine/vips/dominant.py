@@ -6,6 +6,7 @@ from itertools import compress
 import pyvips
 
 from image_processor.engine.vips.color import expanded, to_srgb
+from image_processor.engine.vips.sample import of_means
 
 SAMPLE_SIDE = 48
 LEAST_SIDE = 256
@@ -36,10 +37,7 @@ def _sample(image: pyvips.Image) -> pyvips.Image:
     every = max(1, min(image.width, image.height) // LEAST_SIDE)
     image = image.subsample(every, every)
     across, down = (min(1.0, SAMPLE_SIDE / side) for side in (image.width, image.height))
-    if not image.hasalpha():
-        return image.resize(across, vscale=down, kernel="linear")
-    small = image.premultiply().resize(across, vscale=down, kernel="linear")
-    return small.unpremultiply().rint().cast(image.format)
+    return of_means(image, across, down)
 
 
 def _most_populated(channels: list[bytes]) -> str:

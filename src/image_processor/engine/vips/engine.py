@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -127,19 +128,22 @@ class _Render:
             save_within(picture, variant, self._header, target)
         else:
             save(picture, variant.output, target)
-        gain_map = self._gain_map(variant)
-        if gain_map and not dropped_note(variant.steps):
-            add_gain_map(path, transformed_gain_map(gain_map, self._plan.original, variant.steps))
+        if self._is_to_keep_gain_map(variant) and self._gain_map and not dropped_note(variant.steps):
+            add_gain_map(path, transformed_gain_map(self._gain_map, self._plan.original, variant.steps))
 
-    def _gain_map(self, variant: PlannedVariant) -> GainMap | None:
-        """What an Ultra HDR original has of it, where the variant is to keep it."""
-        is_asked_for = isinstance(variant.output, JpegOutput) and variant.output.gain_map
-        if not is_asked_for or self._header.format is not ImageFormat.JPEG:
+    @cached_property
+    def _gain_map(self) -> GainMap | None:
+        """That of an Ultra HDR original; looked for once, and only where a variant is to keep it."""
+        if self._header.format is not ImageFormat.JPEG:
             return None
         return read_gain_map(self._header.path, self._header.stored, self._header.orientation)
 
+    def _is_to_keep_gain_map(self, variant: PlannedVariant) -> bool:
+        return isinstance(variant.output, JpegOutput) and variant.output.gain_map
+
     def _notes(self, variant: PlannedVariant) -> tuple[str, ...]:
-        dropped = dropped_note(variant.steps) if self._gain_map(variant) else None
+        has_one = self._is_to_keep_gain_map(variant) and self._gain_map
+        dropped = dropped_note(variant.steps) if has_one else None
         return (*variant.notes, dropped) if dropped else variant.notes
 
     def _path(self, variant: PlannedVariant) -> Path:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyvips
 
@@ -12,7 +12,6 @@ from image_processor.engine.base import (
     ExifSummary,
     Facts,
     InspectRequest,
-    RenderRequest,
 )
 from image_processor.engine.vips.blurhash import blurhash
 from image_processor.engine.vips.dominant import dominant_color
@@ -58,7 +57,7 @@ _GAIN_MAP = re.compile(
 
 def inspect(request: InspectRequest) -> Facts:
     """The facts of an original; raises what `read_header` raises and, for what needs pixels, `prepare`."""
-    header = read_header(cast("RenderRequest", request))
+    header = read_header(request)
     facts = _plain_facts(header, request)
     return facts.model_copy(update=_seen(header, request)) if request.needs_pixels else facts
 

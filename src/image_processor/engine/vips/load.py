@@ -8,7 +8,7 @@ from typing import Any
 
 import pyvips
 
-from image_processor.engine.base import RenderRequest
+from image_processor.engine.base import Original
 from image_processor.engine.vips.attachments import Attachments, read_attachments
 from image_processor.engine.vips.color import has_own_space
 from image_processor.engine.vips.failures import decoding
@@ -141,7 +141,7 @@ class Header:
         return self.stored.turned() if self.is_on_its_side else self.stored
 
 
-def read_header(request: RenderRequest) -> Header:
+def read_header(request: Original) -> Header:
     """
     Open the original with the loader of its format and hold its header against the limits.
 
@@ -157,7 +157,7 @@ def read_header(request: RenderRequest) -> Header:
     return header
 
 
-def _describe(image: pyvips.Image, request: RenderRequest, loader: Loader) -> Header:
+def _describe(image: pyvips.Image, request: Original, loader: Loader) -> Header:
     orientation = int(_field(image, "orientation", 1))
     has_profile = bool(image.get_typeof("icc-profile-data"))
     return Header(
@@ -189,7 +189,7 @@ def _jpeg_shrink(stored: Size, needed: Size) -> int:
     return next((shrink for shrink in JPEG_SHRINKS if wanted.times(shrink).fits(stored)), 1)
 
 
-def _loader(request: RenderRequest) -> Loader:
+def _loader(request: Original) -> Loader:
     loader = LOADERS[request.source_format]
     label = request.source_format.label
     if not loader.matches(_first_bytes(request.source)):

@@ -57,8 +57,9 @@ class PlannedVariant:
     def start(self, original: Size) -> Size:
         """The size that is enough of the original: that of a leading shrink, or all of it."""
         first = self.steps[0] if self.steps else None
-        is_shrink = isinstance(first, Scale) and not first.is_linear and first.size.fits(original)
-        return first.size if is_shrink and isinstance(first, Scale) else original
+        if isinstance(first, Scale) and not first.is_linear and first.size.fits(original):
+            return first.size
+        return original
 
 
 @dataclass(frozen=True)

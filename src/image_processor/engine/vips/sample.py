@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import pyvips
 
-from image_processor.engine.vips.color import expanded
-
-OPAQUE = 255
+from image_processor.engine.vips.color import OPAQUE, expanded
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,15 @@ def _reduced(image: pyvips.Image, longest_side: int) -> pyvips.Image:
     factor = longest_side / max(image.width, image.height)
     if factor >= 1:
         return image
-    across, down = (max(1, round(side * factor)) / side for side in (image.width, image.height))
+    return of_means(image, *(max(1, round(side * factor)) / side for side in (image.width, image.height)))
+
+
+def of_means(image: pyvips.Image, across: float, down: float) -> pyvips.Image:
+    """The image so much smaller, made of means; colours are weighed by their alpha."""
     if not image.hasalpha():
         return image.resize(across, vscale=down, kernel="linear")
     small = image.premultiply().resize(across, vscale=down, kernel="linear")
-    return small.unpremultiply().rint().cast("uchar")
+    return small.unpremultiply().rint().cast(image.format)
 
 
 def _weighed(channel: bytes, weights: bytes) -> int:

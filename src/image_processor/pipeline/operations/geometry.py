@@ -53,8 +53,9 @@ class Resize(Value):
         fields = dict(fields)
         has_both = fields.get("width") is not None and fields.get("height") is not None
         if fields.get("fit") is None:
-            keeps = fields.get("preserve_aspect", not has_both)
-            fields["fit"] = Fit.EXACT if keeps is False or (has_both and not keeps) else Fit.INSIDE
+            keeps = fields.get("preserve_aspect")
+            is_exact = not keeps if has_both else keeps is False
+            fields["fit"] = Fit.EXACT if is_exact else Fit.INSIDE
         if fields.get("allow_enlarge") is None:
             is_exact = str(fields["fit"]) in {"exact", "fill"}
             fields["allow_enlarge"] = is_exact or fields.get("percent") is not None

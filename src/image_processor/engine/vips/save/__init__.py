@@ -25,7 +25,7 @@ from image_processor.pipeline import (
 
 def save(picture: Picture, output: FixedOutput, target: Target) -> None:
     """Write the file; a quality that is to be found is searched for, with one file per step."""
-    if getattr(output, "quality", None) == "auto" or getattr(output, "max_bytes", None) is not None:
+    if output.is_searched:
         save_searched(picture, output, target, save_once)
     else:
         save_once(picture, output, target)
