@@ -8,6 +8,7 @@ import pytest
 import pyvips
 from PIL import Image
 
+from image_processor import ImageProcessor, JpegOutput
 from image_processor.engine.vips.attachments import attach, read_attachments
 from image_processor.engine.vips.gain_map import (
     add_gain_map,
@@ -288,3 +289,16 @@ def test_a_photo_of_adobe_s_keeps_the_gains_of_its_three_channels(photos, tmp_pa
     before, after = (np.asarray(image).astype(float) for image in (_opened(found.picture), second))
     halved = before.reshape(150, 2, 200, 2, 3).mean(axis=(1, 3))
     assert np.abs(after - halved).mean() < 6
+
+
+def test_the_library_keeps_it_where_it_is_asked_for_and_says_where_it_cannot(tmp_path):
+    original, processor = _ultra_hdr(tmp_path), ImageProcessor()
+    kept = processor.resize(original, percent=50, output=JpegOutput(gain_map=True))
+    assert _second(kept.data).size[0] > 1
+    assert kept.notes == ()
+    turned = processor.rotate(original, 5, output=JpegOutput(gain_map=True))
+    assert "gain map was dropped" in turned.notes[0]
+    plain = processor.resize(original, percent=50)
+    assert plain.notes == ()
+    for without in (turned, plain):
+        assert without.data.count(b"\xff\xd8\xff") == 1
