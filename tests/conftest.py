@@ -1,13 +1,18 @@
 """Fixtures that every distance of test shares."""
 
 import signal
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from running_service import Service
+
+if TYPE_CHECKING:
+    from valkey_server import ValkeyServer
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 
@@ -49,3 +54,46 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 @pytest.fixture
 def service(start_service) -> Service:
     return start_service()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server of our own; it does not wait for the disk, as no test cuts the power."""
+    from postgres_server import PostgresServer  # noqa: PLC0415  tests without it pay nothing
+
+    server = PostgresServer(fsync=False)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres) -> Iterator[str]:
+    """An empty database on that server."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator["ValkeyServer"]:
+    """A real server for all tests of this process; one that a test kills starts again with `redis_url`."""
+    from valkey_server import valkey_server  # noqa: PLC0415 - most tests need none
+
+    with valkey_server(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: "ValkeyServer") -> str:
+    """The address of a server that runs and holds nothing."""
+    valkey.start()
+    valkey.flush()
+    return valkey.url
+
+
+@pytest.fixture
+def queue_namespace() -> str:
+    """What the keys of one test begin with."""
+    return f"test-{uuid.uuid4().hex[:12]}"

@@ -3,30 +3,41 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from image_processor.engine.base import Engine
 from image_processor.engine.isolate import IsolatedEngine
-from image_processor.errors import ConfigurationError
+from image_processor.errors import ConfigurationError, InvalidRequestError
 from image_processor.intake.stage import Stage
+from image_processor.job_submission import JobSubmission
 from image_processor.jobs.database import Database
+from image_processor.jobs.deliveries import DeliveryRepository
+from image_processor.jobs.dispatch import DispatchRepository
 from image_processor.jobs.images import ImageRepository
+from image_processor.jobs.listing import JobListing
+from image_processor.jobs.progress import ProgressRepository
 from image_processor.jobs.rate_limits import RateLimitRepository
 from image_processor.jobs.recovery import RecoveryRepository
 from image_processor.jobs.repository import JobRepository
 from image_processor.jobs.retry import RetryPolicy
 from image_processor.jobs.statistics import StatisticsRepository
+from image_processor.jobs.strays import StrayRepository
 from image_processor.jobs.values import RateLimit
 from image_processor.jobs.workers import WorkerRepository
+from image_processor.locations import Locations
 from image_processor.maintenance import House, Sweeper
-from image_processor.placement import check_preset
-from image_processor.runner import Runner
+from image_processor.originals import Originals
+from image_processor.outbound import Outbound
+from image_processor.placement import check_preset, variant_urls
+from image_processor.runner import Places, Runner
 from image_processor.service import ImageService, Intake
 from image_processor.settings import MIB, Settings
 from image_processor.storage.base import Storage
 from image_processor.storage.local import LocalStorage
 from image_processor.transports.base import Transport
 from image_processor.transports.embedded import EmbeddedTransport
+from image_processor.webhooks import Courier, read_secret
 
 HOUR_SECONDS = 3600
 
@@ -38,12 +49,18 @@ class App:
     settings: Settings
     database: Database
     service: ImageService
+    submission: JobSubmission
+    listing: JobListing
+    progress: ProgressRepository
+    deliveries: DeliveryRepository
     statistics: StatisticsRepository
     jobs: JobRepository
     storage: Storage
+    transport: Transport
 
     def close(self) -> None:
         """Give back what is held."""
+        self.transport.close()
         self.database.close()
 
 
@@ -55,13 +72,17 @@ class WorkerParts:
     database: Database
     jobs: JobRepository
     workers: WorkerRepository
+    dispatch: DispatchRepository
     transport: Transport
     runner: Runner
     sweeper: Sweeper
+    courier: Courier | None
+    """None where no callbacks are sent."""
     new_engine: Callable[[], Engine]
 
     def close(self) -> None:
         """Give back what is held."""
+        self.transport.close()
         self.database.close()
 
 
@@ -78,48 +99,136 @@ def check_folders(settings: Settings) -> None:
 
 
 def open_database(settings: Settings) -> Database:
-    """The database, its tables up to date. Raises ConfigurationError, UnavailableError."""
-    database = Database.open(settings.database)
+    """The database, its tables up to date. Raises ConfigurationError, MissingExtraError, UnavailableError."""
+    database = Database.open(settings.database_url or settings.database)
     database.migrate()
     return database
+
+
+def open_transport(settings: Settings, *, worker_id: str | None = None) -> Transport:
+    """What carries the hints; no broker is asked yet. Raises MissingExtraError."""
+    if settings.queue_backend == "redis":
+        from image_processor.transports.redis_list import RedisTransport  # noqa: PLC0415 - an extra
+
+        return RedisTransport(settings.redis_url, namespace=settings.queue_namespace, worker_id=worker_id)
+    if settings.queue_backend == "celery":
+        from image_processor.transports.celery_queue import CeleryTransport  # noqa: PLC0415 - an extra
+
+        return CeleryTransport(settings)
+    return EmbeddedTransport()
+
+
+def open_outbound(settings: Settings) -> Outbound:
+    """The way out to addresses that strangers name."""
+    return Outbound(private_networks=settings.private_networks)
+
+
+def open_locations(settings: Settings, outbound: Outbound) -> Locations:
+    """Where jobs may read from and write to."""
+    return Locations(
+        file_roots=settings.file_roots,
+        outbound=outbound,
+        buckets=_no_bucket,
+        fetch_timeout_seconds=settings.fetch_timeout_seconds,
+    )
+
+
+def _no_bucket(name: str) -> Storage:
+    raise InvalidRequestError(f"S3 is not set up here, so there is no bucket {name[:80]!r}.")
 
 
 def build_app(settings: Settings, *, transport: Transport | None = None) -> App:
     """The application behind the fronts."""
     database = open_database(settings)
     jobs = JobRepository(database)
-    storage = open_storage(settings)
+    stage, storage = open_stage(settings), open_storage(settings)
+    transport = transport or open_transport(settings)
+    outbound = open_outbound(settings)
+    locations = open_locations(settings, outbound)
+    terms = intake(settings, outbound)
     service = ImageService(
         jobs=jobs,
         image_rows=ImageRepository(database),
         rate_limits=RateLimitRepository(database),
-        stage=open_stage(settings),
+        stage=stage,
         storage=storage,
-        transport=transport or EmbeddedTransport(),
-        intake=intake(settings),
+        transport=transport,
+        dispatch=DispatchRepository(database),
+        intake=terms,
+    )
+    submission = JobSubmission(
+        check_source=locations.check_source,
+        check_destination=locations.check_destination,
+        check_callback=terms.check_callback,
+        new_staging_name=stage.new_name,
+        ttl_seconds=terms.job_ttl_seconds,
+        max_retries=terms.max_retries,
     )
     return App(
         settings=settings,
         database=database,
         service=service,
+        submission=submission,
+        listing=JobListing(database),
+        progress=ProgressRepository(database),
+        deliveries=DeliveryRepository(database, max_retries=settings.webhook_max_retries),
         statistics=StatisticsRepository(database),
         jobs=jobs,
         storage=storage,
+        transport=transport,
     )
 
 
-def build_worker(settings: Settings, *, transport: Transport | None = None) -> WorkerParts:
+def build_worker(
+    settings: Settings, *, worker_id: str | None = None, transport: Transport | None = None
+) -> WorkerParts:
     """What a worker process needs; its engines are made one a slot."""
     database = open_database(settings)
-    jobs = JobRepository(database)
-    stage, storage = open_stage(settings), open_storage(settings)
+    transport = transport or open_transport(settings, worker_id=worker_id)
     _make_folder(settings.scratch)
-    house = House(
-        jobs=jobs,
+    return WorkerParts(
+        settings=settings,
+        database=database,
+        jobs=JobRepository(database),
+        workers=WorkerRepository(database),
+        dispatch=DispatchRepository(database),
+        transport=transport,
+        runner=_runner(settings, database),
+        sweeper=Sweeper(_house(settings, database, transport)),
+        courier=_courier(settings, database),
+        new_engine=lambda: new_engine(settings),
+    )
+
+
+def _runner(settings: Settings, database: Database) -> Runner:
+    locations = open_locations(settings, open_outbound(settings))
+    return Runner(
+        jobs=JobRepository(database),
+        progress=ProgressRepository(database),
+        originals=Originals(
+            stage=open_stage(settings),
+            locations=locations,
+            accepts=settings.accepts,
+            limits=settings.limits,
+        ),
+        places=Places(storage=open_storage(settings), locations=locations),
+        scratch=settings.scratch,
+        limits=settings.limits,
+    )
+
+
+def _house(settings: Settings, database: Database, transport: Transport) -> House:
+    storage = open_storage(settings)
+    return House(
+        jobs=JobRepository(database),
         images=ImageRepository(database),
         recovery=RecoveryRepository(database, policy=RetryPolicy()),
         rate_limits=RateLimitRepository(database),
-        stage=stage,
+        dispatch=DispatchRepository(database),
+        workers=WorkerRepository(database),
+        strays=StrayRepository(database),
+        transport=transport,
+        stage=open_stage(settings),
         storage=storage,
         scratch=settings.scratch,
         sweeps=(storage.sweep_incoming,),
@@ -127,18 +236,23 @@ def build_worker(settings: Settings, *, transport: Transport | None = None) -> W
         retention_days=settings.retention_days,
         rate_limit_window_seconds=settings.rate_limit_window_minutes * 60,
     )
-    return WorkerParts(
-        settings=settings,
-        database=database,
-        jobs=jobs,
-        workers=WorkerRepository(database),
-        transport=transport or EmbeddedTransport(),
-        runner=Runner(
-            jobs=jobs, stage=stage, storage=storage, scratch=settings.scratch, limits=settings.limits
-        ),
-        sweeper=Sweeper(house),
-        new_engine=lambda: new_engine(settings),
+
+
+def _courier(settings: Settings, database: Database) -> Courier | None:
+    if not settings.webhook_secret:
+        return None
+    return Courier(
+        deliveries=DeliveryRepository(database, max_retries=settings.webhook_max_retries),
+        outlet=open_outbound(settings),
+        key=read_secret(settings.webhook_secret),
+        urls_of=partial(_urls_of, ImageRepository(database), open_storage(settings)),
+        timeout_seconds=settings.webhook_timeout_seconds,
     )
+
+
+def _urls_of(images: ImageRepository, storage: Storage, image_id: str, user_id: str) -> dict[str, str]:
+    image = images.image(image_id, user_id)
+    return {} if image is None else variant_urls(image, storage)
 
 
 def new_engine(settings: Settings) -> IsolatedEngine:
@@ -161,8 +275,10 @@ def open_storage(settings: Settings) -> LocalStorage:
     return LocalStorage(settings.storage)
 
 
-def intake(settings: Settings) -> Intake:
-    """What uploads may be, and how their jobs are to run."""
+def intake(settings: Settings, outbound: Outbound) -> Intake:
+    """What uploads may be, and how their jobs are to run. Raises ConfigurationError for a bad secret."""
+    if settings.webhook_secret:
+        read_secret(settings.webhook_secret)
     window = settings.rate_limit_window_minutes * 60
     return Intake(
         accepts=settings.accepts,
@@ -171,7 +287,14 @@ def intake(settings: Settings) -> Intake:
         rate_limit=RateLimit(max_uploads=settings.rate_limit_max_uploads, window_seconds=window),
         job_ttl_seconds=settings.job_ttl_hours * HOUR_SECONDS,
         max_retries=settings.max_retries,
+        idempotency_seconds=settings.idempotency_hours * HOUR_SECONDS,
+        joins_duplicates=settings.join_duplicates,
+        check_callback=outbound.check if settings.webhook_secret else _no_callbacks,
     )
+
+
+def _no_callbacks(_url: str) -> str:
+    raise InvalidRequestError("No callbacks are sent here: WEBHOOK_SECRET is not set.")
 
 
 def _make_folder(folder: Path) -> None:

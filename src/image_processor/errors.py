@@ -11,13 +11,19 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     │   ├── InvalidRequestError       422  a parameter out of its range
     │   │   └── InvalidOperationError 422  an operation out of its range, or impossible on this image
     │   ├── InvalidKeyError           422  a storage key outside the grammar
+    │   ├── IdempotencyError          422  an idempotency key that came with another request before
+    │   ├── AddressRefusedError       422  a URL that leads to an address which is not public
+    │   ├── SourceNotFoundError       422  there is nothing under a job's input, or it is not for us
     │   └── MissingExtraError         501  an optional part of this package is not installed
     ├── UploadTimeoutError            408  the body did not arrive in time
     ├── AuthenticationError           401
     ├── NotFoundError                 404
     ├── ResultNotReadyError           409
     ├── JobFailedError                422  the result of a job that failed was asked for
+    ├── ConflictError                 409  the job is not in a state for that
     ├── RateLimitError                429  with the seconds to wait
+    ├── TooManyStreamsError           429  more event streams at once than a user may have
+    ├── SourceUnavailableError        502  the place of a job's input or callback failed: retried
     ├── UnavailableError              503  something below is busy or down: try later; no attempt is charged
     │   └── StorageFullError          507
     ├── StorageError                  500  a storage answered wrongly: retried
@@ -123,6 +129,24 @@ class InvalidKeyError(RejectedError):
     code = "invalid_key"
 
 
+class IdempotencyError(RejectedError):
+    """The idempotency key was used for another request before."""
+
+    code = "idempotency_key_reused"
+
+
+class AddressRefusedError(RejectedError):
+    """A URL leads to an address that is not public, and that was not allowed."""
+
+    code = "address_refused"
+
+
+class SourceNotFoundError(RejectedError):
+    """There is nothing under the input of a job, or the place does not give it to us."""
+
+    code = "source_not_found"
+
+
 class UploadTimeoutError(ImageProcessorError):
     """The body of the upload did not arrive in time."""
 
@@ -160,6 +184,28 @@ class JobFailedError(ImageProcessorError):
     code = "job_failed"
     status = 422
     retry = Retry.NEVER
+
+
+class ConflictError(ImageProcessorError):
+    """The job is not in a state in which this can be done."""
+
+    code = "conflict"
+    status = 409
+    retry = Retry.NEVER
+
+
+class TooManyStreamsError(ImageProcessorError):
+    """The user has as many event streams open as one may have."""
+
+    code = "too_many_streams"
+    status = 429
+
+
+class SourceUnavailableError(ImageProcessorError):
+    """The place of a job's input, or of its callback, failed or did not answer in time."""
+
+    code = "source_unavailable"
+    status = 502
 
 
 class RateLimitError(ImageProcessorError):

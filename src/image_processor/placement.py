@@ -1,10 +1,12 @@
-"""Where the variants of a job are stored: the keys, which are the same at every attempt."""
+"""Where variants are stored: their keys, which are the same at every attempt, and their addresses."""
 
 import datetime as dt
 from typing import Protocol
 
 from image_processor.errors import ConfigurationError
+from image_processor.jobs.values import Image, StoredVariant
 from image_processor.pipeline import ImageFormat, Pipeline, Preset
+from image_processor.storage.base import Storage
 from image_processor.storage.keys import KeyFields, KeyTemplate, check_distinct, variant_fields
 
 
@@ -32,8 +34,8 @@ class Placed(Protocol):
         """ISO 8601, UTC."""
 
     @property
-    def source_format(self) -> ImageFormat:
-        """Of the original."""
+    def source_format(self) -> ImageFormat | None:
+        """Of the original; None while it was never fetched."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -62,7 +64,9 @@ def check_preset(name: str, preset: Preset) -> None:
 
 
 def variant_keys(placed: Placed) -> dict[str, str]:
-    """The storage key of each variant, by its name."""
+    """The storage key of each variant, by its name; none where the original was never fetched."""
+    if placed.source_format is None:
+        return {}
     template = KeyTemplate(placed.key_template)
     known = KeyFields(
         hash=placed.sha256,
@@ -76,3 +80,18 @@ def variant_keys(placed: Placed) -> dict[str, str]:
         variant.name: template.render(variant_fields(variant, placed.source_format, known))
         for variant in placed.pipeline.variants
     }
+
+
+def variant_url(variant: StoredVariant, storage: Storage) -> str:
+    """The address of a variant's bytes; made when read, so that it can change without the rows."""
+    return variant.key if is_elsewhere(variant) else storage.url(variant.key)
+
+
+def variant_urls(image: Image, storage: Storage) -> dict[str, str]:
+    """The addresses of an image's variants by their names."""
+    return {name: variant_url(variant, storage) for name, variant in image.variants.items()}
+
+
+def is_elsewhere(variant: StoredVariant) -> bool:
+    """Whether it was written to a place that the job named: that is its owner's, and not ours to remove."""
+    return "://" in variant.key

@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,13 +21,17 @@ from image_processor.errors import (
     UnavailableError,
     is_disk_full,
 )
-from image_processor.intake.probe import Header, probe
-from image_processor.intake.stage import Stage
+from image_processor.intake.probe import Header
+from image_processor.intake.stage import StagedOriginal
+from image_processor.jobs.progress import ProgressRepository
 from image_processor.jobs.repository import JobRepository
 from image_processor.jobs.states import Reason, Status
-from image_processor.jobs.values import Claim, Facts, Settlement, StoredVariant
+from image_processor.jobs.values import Claim, Facts, Original, Settlement, StoredVariant
+from image_processor.locations import Locations
+from image_processor.originals import Originals
 from image_processor.pipeline import Limits
 from image_processor.placement import variant_keys
+from image_processor.progress import Progress
 from image_processor.storage.base import Storage
 from image_processor.telemetry import emit
 
@@ -56,6 +62,8 @@ class Attempt:
     def __init__(self, claim: Claim, engine: Engine) -> None:
         self.claim = claim
         self.engine = engine
+        self.has_written_elsewhere = False
+        """Whether it put its output to a place that the user named."""
         self._ending: Ending | None = None
         self._ended = threading.Event()
 
@@ -86,84 +94,144 @@ def deadline_seconds(header: Header) -> float:
     return min(MAX_DEADLINE_SECONDS, max(MIN_DEADLINE_SECONDS, megapixels / SLOWEST_MEGAPIXELS_PER_SECOND))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where variants go: the storage, or a place that the job names."""
+
+    storage: Storage
+    locations: Locations
+
+    def put(self, claim: Claim, variant: RenderedVariant) -> StoredVariant:
+        """Put one variant where it belongs, whole, and checked as far as the place tells."""
+        if claim.output_uri is None:
+            key = variant_keys(claim)[variant.name]
+            self._store(key, variant)
+        else:
+            key = claim.output_uri
+            self.locations.put(key, variant.path, content_type=variant.format.media_type)
+        return _stored_variant(key, variant)
+
+    def _store(self, key: str, variant: RenderedVariant) -> None:
+        stored = self.storage.put(key, variant.path, content_type=variant.format.media_type)
+        if (stored.size_bytes, stored.sha256) != (variant.size_bytes, variant.sha256):
+            raise StorageError(f"The storage holds other bytes under {key} than were written.")
+
+    def take_back(self, claim: Claim) -> None:
+        """Remove what a cancelled job wrote to a place of the user's; the sweeper sees to the storage."""
+        if claim.output_uri is not None:
+            self.locations.remove(claim.output_uri)
+
+
+def _stored_variant(key: str, variant: RenderedVariant) -> StoredVariant:
+    return StoredVariant(
+        key=key,
+        width=variant.width,
+        height=variant.height,
+        format=variant.format,
+        size_bytes=variant.size_bytes,
+        sha256=variant.sha256,
+        content_type=variant.format.media_type,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runner:
     """Renders, stores and commits; whatever happens, the job comes to rest or stays with whoever owns it."""
 
-    def __init__(
-        self,
-        *,
-        jobs: JobRepository,
-        stage: Stage,
-        storage: Storage,
-        scratch: Path,
-        limits: Limits,
-    ) -> None:
-        self._jobs = jobs
-        self._stage = stage
-        self._storage = storage
-        self._scratch = scratch
-        self._limits = limits
+    jobs: JobRepository
+    progress: ProgressRepository
+    originals: Originals
+    places: Places
+    scratch: Path
+    limits: Limits
 
     def run(self, attempt: Attempt) -> None:
         """Bring the job to rest: completed, failed, retrying, handed back, or left to its new owner."""
         started = time.monotonic()
         try:
             facts = self._render_and_store(attempt)
-            is_ours = _while_ours(attempt, lambda: self._jobs.complete(attempt.claim, facts))
+            is_ours = _while_ours(attempt, lambda: self.jobs.complete(attempt.claim, facts))
         except ImageProcessorError as error:
             self._settle(attempt, error)
         except Exception as error:  # noqa: BLE001 - a bug of ours must cost an attempt, not the worker
             self._settle(attempt, EngineError(f"Unforeseen {type(error).__name__}: {error}"))
         else:
-            self._finished(attempt.claim, time.monotonic() - started) if is_ours else self._refused(
-                attempt.claim
-            )
+            self._finished(attempt.claim, time.monotonic() - started) if is_ours else self._refused(attempt)
 
     def _render_and_store(self, attempt: Attempt) -> Facts:
-        with _scratch_folder(self._scratch) as folder:
-            rendering = self._render(attempt, folder)
-            return _facts(rendering, self._store_all(attempt, rendering.variants))
+        note = partial(self.progress.note, attempt.claim)
+        progress = Progress(note, has_fetch=attempt.claim.source_uri is not None)
+        original, claim = self._take(attempt)
+        with _scratch_folder(self.scratch) as folder:
+            progress.step("render")
+            rendering = self._render(attempt, original, folder, progress)
+            progress.step("store")
+            stored = self._store_all(attempt, claim, rendering.variants, progress)
+            progress.step("commit")
+            return _facts(rendering, stored)
 
-    def _render(self, attempt: Attempt, folder: Path) -> Rendering:
+    def _take(self, attempt: Attempt) -> tuple[StagedOriginal, Claim]:
+        """The original, and the claim with what is known of it now."""
         claim = attempt.claim
-        source = self._stage.path(claim.staging_path)
-        request = RenderRequest(
-            source=source,
-            source_format=claim.source_format,
-            pipeline=claim.pipeline,
-            output_directory=folder,
-            limits=self._limits,
-        )
-        seconds = deadline_seconds(_header(claim, source))
+        original = self.originals.take(claim, attempt.check_wanted)
+        if claim.source_uri is None:
+            return original, claim
+        found = Original(sha256=original.sha256, format=original.format, size_bytes=original.size_bytes)
+        if not _while_ours(attempt, lambda: self.jobs.note_original(claim, found)):
+            attempt.end(Ending.LOST)
         attempt.check_wanted()
-        return attempt.engine.render(request, deadline_seconds=seconds)
+        return original, replace(
+            claim, sha256=found.sha256, source_format=found.format, source_bytes=found.size_bytes
+        )
 
-    def _store_all(self, attempt: Attempt, variants: Sequence[RenderedVariant]) -> dict[str, StoredVariant]:
-        claim, stored = attempt.claim, {}
-        keys = variant_keys(claim)
-        for variant in variants:
+    def _render(
+        self, attempt: Attempt, original: StagedOriginal, folder: Path, progress: Progress
+    ) -> Rendering:
+        request = RenderRequest(
+            source=self.originals.path(original),
+            source_format=original.format,
+            pipeline=attempt.claim.pipeline,
+            output_directory=folder,
+            limits=self.limits,
+        )
+        attempt.check_wanted()
+        return attempt.engine.render(
+            request, deadline_seconds=deadline_seconds(original.header), on_progress=progress.advance
+        )
+
+    def _store_all(
+        self, attempt: Attempt, claim: Claim, variants: Sequence[RenderedVariant], progress: Progress
+    ) -> dict[str, StoredVariant]:
+        stored = {}
+        for number, variant in enumerate(variants, start=1):
             attempt.check_wanted()
-            stored[variant.name] = self._store(keys[variant.name], variant)
+            attempt.has_written_elsewhere = claim.output_uri is not None
+            stored[variant.name] = self.places.put(claim, variant)
+            progress.advance(number / len(variants))
         return stored
 
-    def _store(self, key: str, variant: RenderedVariant) -> StoredVariant:
-        media_type = variant.format.media_type
-        stored = self._storage.put(key, variant.path, content_type=media_type)
-        if (stored.size_bytes, stored.sha256) != (variant.size_bytes, variant.sha256):
-            raise StorageError(f"The storage holds other bytes under {key} than were written.")
-        return StoredVariant(
-            key=key,
-            width=variant.width,
-            height=variant.height,
-            format=variant.format,
-            size_bytes=variant.size_bytes,
-            sha256=variant.sha256,
-            content_type=media_type,
-        )
-
-    def _refused(self, claim: Claim) -> None:
+    def _refused(self, attempt: Attempt) -> None:
         """The job was cancelled, or is somebody else's; what was stored is left to the sweeper."""
+        claim = attempt.claim
         emit("job.lost", job_id=claim.job_id, claim_seq=claim.claim_seq)
+        if not attempt.has_written_elsewhere:
+            return
+        try:
+            job = self.jobs.job(claim.job_id, claim.user_id)
+        except ImageProcessorError as error:
+            emit("job.take_back.failed", job_id=claim.job_id, error=str(error))
+            return
+        if job is None or job.reason is Reason.CANCELLED:
+            self._take_back(attempt)
+
+    def _take_back(self, attempt: Attempt) -> None:
+        """Remove what a job that nobody wants wrote to a place of the user's."""
+        if not attempt.has_written_elsewhere:
+            return
+        try:
+            self.places.take_back(attempt.claim)
+        except ImageProcessorError as error:
+            emit("job.take_back.failed", job_id=attempt.claim.job_id, error=str(error))
 
     def _finished(self, claim: Claim, seconds: float) -> None:
         emit("job.completed", job_id=claim.job_id, image_id=claim.image_id, seconds=round(seconds, 3))
@@ -171,13 +239,16 @@ class Runner:
 
     def _settle(self, attempt: Attempt, error: ImageProcessorError) -> None:
         settle = self._settling(attempt, error)
-        self._report(attempt.claim, settle and _while_ours(attempt, settle), str(error))
+        settlement = settle and _while_ours(attempt, settle)
+        self._report(attempt.claim, settlement, str(error))
+        if settlement is not None and settlement.reason is Reason.CANCELLED:
+            self._take_back(attempt)
 
     def _settling(
         self, attempt: Attempt, error: ImageProcessorError
     ) -> Callable[[], Settlement | None] | None:
         """How this attempt is to end; None where that is no longer ours to say."""
-        claim, jobs = attempt.claim, self._jobs
+        claim, jobs = attempt.claim, self.jobs
         by_ending: dict[Ending | None, Callable[[], Settlement | None] | None] = {
             None: lambda: jobs.fail(claim, error),
             Ending.STOPPED: lambda: jobs.release(claim),
@@ -205,7 +276,7 @@ class Runner:
 
     def _unstage(self, claim: Claim) -> None:
         try:
-            self._stage.remove(claim.staging_path)
+            self.originals.remove(claim)
         except ImageProcessorError as error:  # the job has come to rest; the sweeper tries again
             emit("stage.remove.failed", job_id=claim.job_id, error=str(error))
 
@@ -220,14 +291,6 @@ def _while_ours(attempt: Attempt, write: Callable[[], Outcome]) -> Outcome:
             if attempt.wait(delay):
                 break
     return write()
-
-
-def _header(claim: Claim, source: Path) -> Header:
-    try:
-        with source.open("rb") as file:
-            return probe(file, claim.source_format, claim.source_bytes)
-    except OSError as error:
-        raise StorageError(f"The staged original cannot be read: {error.strerror}.") from error
 
 
 def _facts(rendering: Rendering, variants: dict[str, StoredVariant]) -> Facts:

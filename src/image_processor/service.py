@@ -1,27 +1,42 @@
 """What every front calls: take an upload in, tell how it goes, hand the result out, delete it."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from image_processor.errors import (
+    ConflictError,
     FileTooLargeError,
     ImageProcessorError,
     InvalidRequestError,
     JobFailedError,
     NotFoundError,
+    RateLimitError,
     ResultNotReadyError,
     UnsupportedFormatError,
 )
 from image_processor.intake.probe import check_limits
 from image_processor.intake.stage import MIB, Stage, StagedOriginal, StagingFile
+from image_processor.jobs.dispatch import DispatchRepository
 from image_processor.jobs.images import ImageRepository
 from image_processor.jobs.rate_limits import RateLimitRepository
 from image_processor.jobs.repository import JobRepository
-from image_processor.jobs.states import Status
-from image_processor.jobs.values import Image, Job, NewUpload, Priority, RateLimit, Receipt, StoredVariant
+from image_processor.jobs.states import Reason, Status
+from image_processor.jobs.values import (
+    Idempotency,
+    Image,
+    Job,
+    NewJob,
+    Priority,
+    RateLimit,
+    Receipt,
+    StoredVariant,
+)
 from image_processor.pipeline import ImageFormat, Limits, Preset
+from image_processor.placement import is_elsewhere, variant_url
 from image_processor.storage.base import Storage
 from image_processor.storage.keys import check_bucket
 from image_processor.telemetry import emit
@@ -30,6 +45,7 @@ from image_processor.transports.base import Transport
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 32
 """Objects and lists inside one another; what writes the answers gives up at 255."""
+MAX_IDEMPOTENCY_KEY = 255
 DEFAULT_PRESET = "web"
 DEFAULT_SIZE = "medium"
 
@@ -43,6 +59,13 @@ class Submission:
     metadata: str = ""
     """A JSON object as text; empty for none."""
     preset: str = DEFAULT_PRESET
+    priority: Priority = Priority.NORMAL
+    callback_url: str = ""
+    """Told when the job has come to rest; empty for none."""
+    reuse_completed: bool = False
+    """Whether a result that is there already will do."""
+    idempotency_key: str = ""
+    """The same key with the same request gives the same job; empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +78,10 @@ class Intake:
     rate_limit: RateLimit
     job_ttl_seconds: float
     max_retries: int
+    idempotency_seconds: float
+    joins_duplicates: bool
+    check_callback: Callable[[str], str]
+    """The address in the form in which it is kept, or an error where it may not be called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +102,7 @@ class ImageService:
     stage: Stage
     storage: Storage
     transport: Transport
+    dispatch: DispatchRepository
     intake: Intake
 
     @property
@@ -82,32 +110,59 @@ class ImageService:
         """What every upload must be within."""
         return self.intake.limits
 
-    def open_upload(self, user_id: str) -> StagingFile:
+    def open_upload(self, user_id: str, idempotency_key: str = "") -> StagingFile:
         """
         A file to write an upload to, if the user may upload and there is room.
 
+        Who repeats a request that was answered may do so also when the quota is used up.
         Raises RateLimitError, StorageFullError, UnavailableError.
         """
-        self.rate_limits.check(user_id, self.intake.rate_limit)
+        if not (idempotency_key and self.jobs.answered(user_id, idempotency_key)):
+            self.rate_limits.check(user_id, self.intake.rate_limit)
         return self.stage.open(self.intake.accepts, self.intake.limits)
 
     def submit(self, original: StagedOriginal, submission: Submission) -> Receipt:
         """
         Make a staged original durable as a job; when this returns, it will not be lost.
 
-        Whatever is raised, the original is removed from the stage. Raises InvalidRequestError,
-        UnsupportedFormatError, ImageTooLargeError, ImageTooSmallError, RateLimitError, UnavailableError.
+        Whatever is raised, and where an older job answers, the original is removed from the stage.
+        Raises InvalidRequestError, UnsupportedFormatError, ImageTooLargeError, ImageTooSmallError,
+        IdempotencyError, RateLimitError, UnavailableError.
         """
         try:
-            receipt = self.jobs.submit(self._checked(original, submission), self.intake.rate_limit)
+            receipt = self.submit_job(self._checked(original, submission))
         except BaseException:
             self.stage.remove(original.name)
             raise
-        self.transport.publish(receipt.job_id, Priority.NORMAL)
-        emit("job.submitted", job_id=receipt.job_id, image_id=receipt.image_id, bytes=original.size_bytes)
+        if receipt.joined:
+            self.stage.remove(original.name)
         return receipt
 
-    def _checked(self, original: StagedOriginal, submission: Submission) -> NewUpload:
+    def discard(self, original: StagedOriginal) -> None:
+        """Remove an original that no job will be made of."""
+        self.stage.remove(original.name)
+
+    def submit_job(self, job: NewJob) -> Receipt:
+        """
+        Make a job durable and hint at it; when this returns, it will not be lost.
+
+        Raises IdempotencyError, RateLimitError, UnavailableError.
+        """
+        receipt = self.jobs.submit(job, self.intake.rate_limit)
+        if not receipt.joined:
+            self._announce(receipt.job_id, job.priority)
+        emit("job.submitted", job_id=receipt.job_id, image_id=receipt.image_id, joined=receipt.joined)
+        return receipt
+
+    def _announce(self, job_id: str, priority: Priority) -> None:
+        if self.transport.publish(job_id, priority):
+            return
+        try:
+            self.dispatch.put_back([job_id])  # the sweeper tells the workers once the broker is back
+        except ImageProcessorError as error:  # it has timers for this too; the job is safe either way
+            emit("job.put_back.failed", job_id=job_id, error=str(error))
+
+    def _checked(self, original: StagedOriginal, submission: Submission) -> NewJob:
         preset = self.intake.presets.get(submission.preset)
         if preset is None:
             known = sorted(self.intake.presets)
@@ -115,7 +170,8 @@ class ImageService:
                 f"There is no preset {submission.preset[:80]!r}; there are {', '.join(known)}.", known=known
             )
         check_accepted(original, preset)
-        return NewUpload(
+        request = self._fingerprint(original, submission, preset)
+        return NewJob(
             user_id=submission.user_id,
             bucket=check_bucket(submission.bucket),
             preset=submission.preset,
@@ -125,10 +181,66 @@ class ImageService:
             source_bytes=original.size_bytes,
             sha256=original.sha256,
             staging_path=original.name,
+            callback_url=self._callback(submission),
             metadata=parse_metadata(submission.metadata),
+            priority=submission.priority,
             ttl_seconds=self.intake.job_ttl_seconds,
             max_retries=self.intake.max_retries,
+            dedupe_key=request if self.intake.joins_duplicates else None,
+            reuse_completed=submission.reuse_completed,
+            idempotency=self.idempotency(submission.idempotency_key, request),
         )
+
+    def _callback(self, submission: Submission) -> str | None:
+        return self.intake.check_callback(submission.callback_url) if submission.callback_url else None
+
+    def _fingerprint(self, original: StagedOriginal, submission: Submission, preset: Preset) -> str:
+        """What makes two uploads of a user the same: the bytes, and all that shapes the answer."""
+        parts = (
+            *(original.sha256, preset.pipeline.model_dump_json(), preset.key_template),
+            *(submission.bucket, submission.metadata.strip(), submission.callback_url),
+        )
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def idempotency(self, key: str, fingerprint: str) -> Idempotency | None:
+        """What is kept of a client's key; None for no key. Raises InvalidRequestError."""
+        if not key:
+            return None
+        return Idempotency(
+            key=check_idempotency_key(key),
+            fingerprint=fingerprint,
+            ttl_seconds=self.intake.idempotency_seconds,
+        )
+
+    def retry(self, user_id: str, job_id: str) -> Job:
+        """
+        Begin a failed job anew, with all its attempts and a new time to live.
+
+        It takes one upload of the rate limit. Raises NotFoundError, ConflictError, RateLimitError.
+        """
+        job = self.job(user_id, job_id)
+        if job.status is Status.FAILED:
+            self.rate_limits.check(user_id, self.intake.rate_limit)
+        if not self.jobs.replay(job_id, user_id=user_id, ttl_seconds=self.intake.job_ttl_seconds):
+            raise ConflictError(_why_not_retried(self.job(user_id, job_id)), status=job.status)
+        with suppress(RateLimitError):  # another request took the last one meanwhile: the job runs already
+            self.rate_limits.use(user_id, self.intake.rate_limit)
+        self._announce(job_id, job.priority)
+        emit("job.replayed", job_id=job_id)
+        return self.job(user_id, job_id)
+
+    def cancel(self, user_id: str, job_id: str) -> Job:
+        """
+        End a job that waits, and ask for the end of one that runs; the job as it is then.
+
+        Asking again is fine. Raises NotFoundError; ConflictError for a job that has come to rest otherwise.
+        """
+        job = self.jobs.cancel(job_id, user_id)
+        if job is None:
+            raise NotFoundError("There is no such job.")
+        if not job.is_live and job.reason is not Reason.CANCELLED:
+            raise ConflictError(f"The job is {job.status} already.", status=job.status)
+        return job
 
     def job(self, user_id: str, job_id: str) -> Job:
         """The user's job. Raises NotFoundError."""
@@ -184,13 +296,33 @@ class ImageService:
         emit("image.deleted", image_id=image_id)
         try:
             for variant in image.variants.values():
-                self.storage.delete(variant.key)
+                if not is_elsewhere(variant):
+                    self.storage.delete(variant.key)
         except ImageProcessorError as error:  # nobody can reach it any more, and the sweeper comes later
             emit("image.removal.failed", image_id=image_id, error=str(error))
 
     def url(self, variant: StoredVariant) -> str:
-        """The address of a variant's bytes; made when read, so that it can change without the rows."""
-        return self.storage.url(variant.key)
+        """The address of a variant's bytes."""
+        return variant_url(variant, self.storage)
+
+
+def _why_not_retried(job: Job) -> str:
+    if job.status is not Status.FAILED:
+        return f"Only a job that failed can be retried; this one is {job.status}."
+    if job.reason is Reason.CANCELLED:
+        return "A job that was cancelled is not retried; submit it again."
+    if job.reason is Reason.REJECTED:
+        return "The uploaded picture was refused and is not kept; a retry would end the same way."
+    return "The same job runs again already, or what it stored is being removed just now."
+
+
+def check_idempotency_key(key: str) -> str:
+    """The key, if it is 1 to 255 printable ASCII characters; else InvalidRequestError."""
+    if not (0 < len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):
+        raise InvalidRequestError(
+            f"An Idempotency-Key is 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters."
+        )
+    return key
 
 
 def choose_variant(image: Image, size: str | None) -> tuple[str, StoredVariant]:

@@ -3,6 +3,7 @@
 import json
 import os
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,6 +74,8 @@ class Settings(BaseSettings):
     database_path: Path | None = None
     storage_path: Path | None = None
     staging_path: Path | None = None
+    database_url: str = ""
+    """`postgresql://user:password@host/name`; where it is not set, SQLite in the file above."""
     storage_backend: Literal["local"] = "local"
     min_free_disk_mb: int = Field(default=256, ge=0)
     """Uploads are refused with 507 while the disk has less room than this."""
@@ -107,10 +110,38 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(default=0.25, gt=0, le=3600)
     max_retries: int = Field(default=3, ge=0, le=20)
     job_ttl_hours: float = Field(default=24, gt=0, le=87_600)
+    join_duplicates: bool = True
+    """Whether the same bytes with the same preset join the user's job that still runs."""
+    idempotency_hours: float = Field(default=24, gt=0, le=8760)
+    """How long the same `Idempotency-Key` gives the same job."""
     retention_days: float = Field(default=14, gt=0, le=36_500)
     """How long rows of failed and deleted images, and the originals of failed ones, are kept."""
 
-    @field_validator("cors_origins", "allowed_mime_types", "image_sizes", mode="before")
+    queue_backend: Literal["embedded", "redis", "celery"] = "embedded"
+    """What carries the hints to the workers; the jobs themselves are in the database."""
+    redis_url: str = "redis://localhost:6379/0"
+    celery_broker_url: str = ""
+    """Celery's broker, a Redis too; `REDIS_URL` where it is not set."""
+    queue_namespace: str = Field(default="image_processor", pattern=r"^[A-Za-z0-9_.:-]{1,80}$")
+    """What the names of our keys in Redis begin with."""
+    stall_seconds: float = Field(default=60, gt=0, le=3600)
+    """A worker that hears nothing for so long while jobs are due looks for them in the database itself."""
+
+    file_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders in which `file://` inputs and outputs of jobs may lie; without any, there are none."""
+    private_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks inside which inputs may be fetched from and callbacks sent to, though they are not public."""
+    fetch_timeout_seconds: float = Field(default=60, gt=0, le=3600)
+    """For one whole input from a URL."""
+    webhook_secret: str = ""
+    """Callbacks are signed with it; `whsec_` and base64 of 24 to 64 bytes. Without one, there are none."""
+    webhook_max_retries: int = Field(default=8, ge=0, le=20)
+    webhook_timeout_seconds: float = Field(default=15, gt=0, le=120)
+
+    @field_validator(
+        *("cors_origins", "allowed_mime_types", "image_sizes", "file_roots", "private_networks"),
+        mode="before",
+    )
     @classmethod
     def _read_text(cls, value: Any) -> Any:
         return _json_or_commas(value)

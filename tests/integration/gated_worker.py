@@ -25,12 +25,12 @@ class GatedEngine(FakeEngine):
         self._gate = gate
         self._interrupted = threading.Event()
 
-    def render(self, request, *, deadline_seconds):
+    def render(self, request, *, deadline_seconds, on_progress=None):
         self._interrupted.clear()
         while not self._gate.exists():
             if self._interrupted.wait(LOOK_SECONDS):
                 raise EngineCrashedError("The process that decodes died: it was interrupted.")
-        return super().render(request, deadline_seconds=deadline_seconds)
+        return super().render(request, deadline_seconds=deadline_seconds, on_progress=on_progress)
 
     def interrupt(self):
         self._interrupted.set()
@@ -43,8 +43,8 @@ def new_engine(gate):
 
 
 def main(gate, *arguments):
-    process.build_worker = lambda settings: replace(
-        build_worker(settings), new_engine=lambda: new_engine(Path(gate))
+    process.build_worker = lambda settings, **given: replace(
+        build_worker(settings, **given), new_engine=lambda: new_engine(Path(gate))
     )
     return process.main(arguments)
 

@@ -7,10 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from image_processor import maintenance
 from image_processor.errors import CorruptImageError, StorageError, UnavailableError
-from image_processor.jobs import Status
-from image_processor.maintenance import ORPHAN_SECONDS, House, ReaperGate, Sweeper
+from image_processor.jobs import Status, new_id
+from image_processor.jobs.strays import StrayRepository
+from image_processor.maintenance import ReaperGate, Sweeper, outputs
+from image_processor.maintenance import sweeper as sweeping
+from image_processor.maintenance.outputs import OutputSweep
+from image_processor.maintenance.sweeper import ORPHAN_SECONDS
+from image_processor.placement import variant_keys
 from image_processor.runner import Attempt, Ending
 from image_processor.storage.local import LocalStorage
 from image_processor.storage.memory import MemoryStorage
@@ -26,7 +30,7 @@ class Clock:
     def __init__(self, monkeypatch):
         self.monotonic, self.wall = 1000.0, 1_800_000_000.0
         clocks = SimpleNamespace(monotonic=lambda: self.monotonic, time=lambda: self.wall)
-        monkeypatch.setattr(maintenance, "time", clocks)
+        monkeypatch.setattr(sweeping, "time", clocks)
 
     def run(self, seconds):
         self.monotonic += seconds
@@ -51,20 +55,7 @@ def shop(request, tmp_path):
 
 
 def sweeper_of(shop, **changes):
-    given = {
-        "jobs": shop.jobs,
-        "images": shop.images,
-        "recovery": shop.recovery,
-        "rate_limits": shop.rate_limits,
-        "stage": shop.stage,
-        "storage": shop.storage,
-        "scratch": shop.scratch,
-        "sweeps": (),
-        "lease_seconds": LEASE_SECONDS,
-        "retention_days": 14,
-        "rate_limit_window_seconds": 3600,
-    }
-    return Sweeper(House(**(given | changes)))
+    return Sweeper(shop.house(**({"lease_seconds": LEASE_SECONDS} | changes)))
 
 
 def ticking(clock, seconds, sweeper=None, gate=None):
@@ -194,7 +185,7 @@ class TestTick:
         assert shop.outcome(attempt)[0] == "retrying"
 
     def test_runs_until_told_to_stop(self, shop, monkeypatch):
-        monkeypatch.setattr(maintenance, "TICK_SECONDS", 0.01)
+        monkeypatch.setattr(sweeping, "TICK_SECONDS", 0.01)
         stop, ticked = threading.Event(), threading.Event()
         sweeper = sweeper_of(shop, sweeps=(lambda _seconds: ticked.set() or 0,))
         thread = threading.Thread(target=sweeper.run, args=(stop,))
@@ -338,7 +329,7 @@ class TestSweepStage:
         assert shop.outcome(attempt)[:2] == ("failed", "exhausted")
         make_old(shop.stage.path(attempt.claim.staging_path))
         assert sweeper_of(shop).sweep_stage() == 0
-        assert shop.jobs.replay(attempt.claim.job_id)
+        assert shop.jobs.replay(attempt.claim.job_id, user_id="ada")
         again = Attempt(shop.claim(), FakeEngine())
         shop.runner.run(again)
         shop.assert_whole(again.claim)
@@ -387,7 +378,7 @@ class TestSweepScratch:
     def test_a_folder_that_vanishes_under_its_hands_is_no_failure(self, shop, monkeypatch):
         old = self.folder(shop, "old", ORPHAN_SECONDS + 60)
         gone = shop.scratch / "gone"
-        monkeypatch.setattr(maintenance, "_entries", lambda _folder: [gone, old])
+        monkeypatch.setattr(sweeping, "_entries", lambda _folder: [gone, old])
         assert sweeper_of(shop).sweep_scratch() == 1
         assert not old.exists()
 
@@ -436,3 +427,92 @@ class TestPrune:
         with shop.database.read() as connection:
             rows = connection.exec_driver_sql("select window_start from upload_rate_limits").scalars().all()
         assert rows == ["2999-01-01T00:00:00.000Z"]
+
+
+class TestSweepOutputs:
+    def sweep_of(self, shop):
+        return OutputSweep(shop.storage, StrayRepository(shop.database))
+
+    def store_late(self, shop, attempt):
+        """What a worker does that was frozen for longer than anybody waits."""
+        source = shop.folder / "late"
+        source.write_bytes(b"late")
+        key = variant_keys(attempt.claim)["thumbnail"]
+        shop.storage.put(key, source, content_type="image/webp")
+        return key
+
+    @pytest.mark.parametrize("end", ["deleted", "failed"])
+    def test_removes_what_was_stored_after_the_purge(self, shop, end):
+        if end == "deleted":
+            attempt = shop.run()
+            shop.images.delete(attempt.claim.image_id, "ada")
+        else:
+            attempt = shop.run(FailingEngine(an_error(StorageError)), max_retries=0)
+        served, sweeper = shop.run(), sweeper_of(shop)
+        assert sweeper.purge() == 1
+        self.store_late(shop, attempt)
+        assert self.sweep_of(shop).turn() == 1
+        assert sweeper.purge() == 1
+        shop.assert_whole(served.claim)
+
+    def test_touches_nothing_that_is_served_waits_or_belongs_to_others(self, shop):
+        served, waiting = shop.run(), shop.attempt()
+        late = self.store_late(shop, waiting)
+        foreign = f"holiday/processed/thumbnail/{new_id()}_thumbnail.webp"
+        shop.storage.put(foreign, shop.folder / "late", content_type="image/webp")
+        before = set(shop.storage.keys(""))
+        assert {late, foreign} < before
+        assert self.sweep_of(shop).turn() == 0
+        assert sweeper_of(shop).purge() == 0
+        assert set(shop.storage.keys("")) == before
+        assert {variant.key for variant in shop.variants(served.claim).values()} < before
+
+    def test_a_dead_letter_that_is_replayed_meanwhile_keeps_what_it_makes(self, shop):
+        attempt = shop.run(FailingEngine(an_error(StorageError)), max_retries=0)
+        sweeper_of(shop).purge()
+        self.store_late(shop, attempt)
+        sweep = self.sweep_of(shop)
+        assert sweep.turn() == 1
+        assert shop.jobs.replay(attempt.claim.job_id, user_id="ada")
+        assert sweeper_of(shop).purge() == 0
+        again = Attempt(shop.claim(), FakeEngine())
+        shop.runner.run(again)
+        shop.assert_whole(again.claim)
+
+    def test_goes_on_where_it_stopped_and_rests_at_the_end(self, shop, monkeypatch):
+        monkeypatch.setattr(outputs, "KEYS_PER_TURN", 3)
+        attempts = [shop.run() for _ in range(2)]
+        for attempt in attempts:
+            shop.images.delete(attempt.claim.image_id, "ada")
+        shop.execute("update images set purge_after = null")
+        sweep = self.sweep_of(shop)
+        assert sum(sweep.turn() for _ in range(3)) == 2
+        shop.execute("update images set purge_after = null")
+        assert sweep.turn() == 0, "it begins anew a day later"
+
+    def test_begins_anew_after_a_listing_that_broke_off(self, shop):
+        class Flaky:
+            has_failed = False
+
+            def keys(self, prefix):
+                if not self.has_failed:
+                    self.has_failed = True
+                    raise UnavailableError("The folder is not there.")
+                    yield
+                yield from shop.storage.keys(prefix)
+
+        attempt = shop.run()
+        shop.images.delete(attempt.claim.image_id, "ada")
+        shop.execute("update images set purge_after = null")
+        sweep = OutputSweep(Flaky(), StrayRepository(shop.database))
+        with pytest.raises(UnavailableError):
+            sweep.turn()
+        assert sweep.turn() == 1
+
+    def test_is_a_step_where_it_is_wanted(self, shop):
+        attempt = shop.run()
+        shop.images.delete(attempt.claim.image_id, "ada")
+        sweeper_of(shop).purge()
+        self.store_late(shop, attempt)
+        sweeper_of(shop, strays=StrayRepository(shop.database)).tick()
+        assert "sweeper.sweep_outputs" in shop.events_told()

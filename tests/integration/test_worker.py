@@ -15,8 +15,7 @@ import pytest
 from image_processor.bootstrap import WorkerParts
 from image_processor.errors import UnavailableError
 from image_processor.jobs import Lease
-from image_processor.jobs.workers import WorkerRepository
-from image_processor.maintenance import House, Sweeper
+from image_processor.maintenance import Sweeper
 from image_processor.runner import Ending
 from image_processor.settings import load_settings
 from image_processor.storage.local import LocalStorage
@@ -27,6 +26,7 @@ from image_processor.worker import process
 from image_processor.worker.heartbeat import LeaseKeeper
 from image_processor.worker.presence import Presence
 from image_processor.worker.slot import Slot
+from image_processor.worker.stall import StallDetector
 from integration.workshop import PATIENCE_SECONDS, Workshop, an_error, in_thread
 
 GATED_WORKER = Path(__file__).with_name("gated_worker.py")
@@ -43,11 +43,17 @@ def keeper_of(shop, jobs=None):
     return LeaseKeeper(jobs or shop.jobs, lease_seconds=30.0)
 
 
+def stall_of(shop, stall_seconds=60.0):
+    return StallDetector(shop.dispatch, transport="embedded", stall_seconds=stall_seconds)
+
+
 def slot_of(shop, **changes):
     given = {
         "worker_id": "worker-1",
         "jobs": shop.jobs,
+        "dispatch": shop.dispatch,
         "transport": EmbeddedTransport(),
+        "stall": stall_of(shop),
         "runner": shop.runner,
         "leases": keeper_of(shop),
         "new_engine": FakeEngine,
@@ -276,7 +282,7 @@ class TestPresence:
         monkeypatch.setattr("image_processor.worker.presence.REPORT_SECONDS", 0.01)
 
     def presence_of(self, shop):
-        return Presence(workers=WorkerRepository(shop.database), worker_id="worker-1", slots=3)
+        return Presence(workers=shop.workers, worker_id="worker-1", slots=3, stall=stall_of(shop))
 
     def test_is_known_while_it_runs_and_takes_leave(self, shop):
         stop = threading.Event()
@@ -284,6 +290,16 @@ class TestPresence:
             wait_until(lambda: present(shop) == [("worker-1", 3)])
             stop.set()
         assert present(shop) == []
+
+    def test_says_since_when_the_transport_tells_nothing(self, shop):
+        stop, stall = threading.Event(), stall_of(shop, stall_seconds=0.0)
+        presence = Presence(workers=shop.workers, worker_id="worker-1", slots=3, stall=stall)
+        with in_thread(presence.run, stop):
+            stall.claimed_directly()
+            wait_until(lambda: shop.workers.stalled() == 1)
+            stall.heard()
+            wait_until(lambda: shop.workers.stalled() == 0)
+            stop.set()
 
     def test_a_busy_database_is_told_and_no_more(self, shop):
         stop = threading.Event()
@@ -302,27 +318,16 @@ class TestHandingBack:
         monkeypatch.setattr(process, "STOP_GRACE_SECONDS", 0.1)
 
     def worker_of(self, shop, engine, **changes):
-        house = House(
-            jobs=shop.jobs,
-            images=shop.images,
-            recovery=shop.recovery,
-            rate_limits=shop.rate_limits,
-            stage=shop.stage,
-            storage=shop.storage,
-            scratch=shop.scratch,
-            sweeps=(),
-            lease_seconds=30.0,
-            retention_days=14,
-            rate_limit_window_seconds=3600,
-        )
         parts = {
             "settings": load_settings(workers=1),
             "database": shop.database,
             "jobs": shop.jobs,
-            "workers": WorkerRepository(shop.database),
+            "workers": shop.workers,
+            "dispatch": shop.dispatch,
             "transport": EmbeddedTransport(),
             "runner": shop.runner,
-            "sweeper": Sweeper(house),
+            "sweeper": Sweeper(shop.house()),
+            "courier": None,
             "new_engine": lambda: engine,
         }
         return process.Worker(WorkerParts(**(parts | changes)), "worker-1")
@@ -341,10 +346,10 @@ class TestHandingBack:
         class LateJobs:
             heartbeat = shop.jobs.heartbeat
 
-            def claim(self, worker_id, lease_seconds):
+            def claim(self, worker_id, lease_seconds, job_id):
                 in_claim.set()
                 assert may_claim.wait(PATIENCE_SECONDS)
-                return shop.jobs.claim(worker_id, lease_seconds)
+                return shop.jobs.claim(worker_id, lease_seconds, job_id)
 
         in_claim, may_claim, engine = threading.Event(), threading.Event(), FakeEngine(is_held=True)
         receipt = shop.submit()

@@ -19,20 +19,29 @@ from image_processor.jobs import (
     EventType,
     ImageRepository,
     JobRepository,
-    NewUpload,
+    NewJob,
     RateLimit,
     RateLimitRepository,
     Receipt,
     RecoveryRepository,
     RetryPolicy,
 )
+from image_processor.jobs.dispatch import DispatchRepository
+from image_processor.jobs.progress import ProgressRepository
 from image_processor.jobs.values import StoredVariant
+from image_processor.jobs.workers import WorkerRepository
+from image_processor.locations import Locations
+from image_processor.maintenance import House
+from image_processor.originals import Originals
+from image_processor.outbound import Outbound
 from image_processor.pipeline import BUILTIN_PRESETS, ImageFormat, Limits
-from image_processor.runner import Attempt, Runner
+from image_processor.runner import Attempt, Places, Runner
 from image_processor.storage.base import Storage
 from image_processor.telemetry import subscribe
 from image_processor.testing import sample_images
 from image_processor.testing.fake_engine import FakeEngine
+from image_processor.transports.base import Transport
+from image_processor.transports.embedded import EmbeddedTransport
 
 WEB = BUILTIN_PRESETS["web"]
 PICTURE = sample_images.photo(320, 240)
@@ -62,6 +71,9 @@ class Workshop:
         self.recovery = RecoveryRepository(self.database, **together)
         self.images = ImageRepository(self.database, purge_grace_seconds=self.grace_seconds)
         self.rate_limits = RateLimitRepository(self.database)
+        self.dispatch = DispatchRepository(self.database)
+        self.workers = WorkerRepository(self.database)
+        self.progress = ProgressRepository(self.database)
         self.stage = Stage(self.folder / "staging")
         self.scratch = self.folder / "scratch"
         self.scratch.mkdir()
@@ -73,9 +85,37 @@ class Workshop:
         self.database.close()
 
     def runner_on(self, storage: Storage) -> Runner:
-        return Runner(
-            jobs=self.jobs, stage=self.stage, storage=storage, scratch=self.scratch, limits=Limits()
+        locations = Locations(
+            file_roots=(), outbound=Outbound(), buckets=lambda _name: storage, fetch_timeout_seconds=5.0
         )
+        return Runner(
+            jobs=self.jobs,
+            progress=self.progress,
+            originals=Originals(stage=self.stage, locations=locations, accepts=WEB.accepts, limits=Limits()),
+            places=Places(storage=storage, locations=locations),
+            scratch=self.scratch,
+            limits=Limits(),
+        )
+
+    def house(self, transport: Transport | None = None, **changes: Any) -> House:
+        """What a sweeper keeps in order here."""
+        given = {
+            "jobs": self.jobs,
+            "images": self.images,
+            "recovery": self.recovery,
+            "rate_limits": self.rate_limits,
+            "dispatch": self.dispatch,
+            "workers": self.workers,
+            "transport": transport or EmbeddedTransport(),
+            "stage": self.stage,
+            "storage": self.storage,
+            "scratch": self.scratch,
+            "sweeps": (),
+            "lease_seconds": 30.0,
+            "retention_days": 14,
+            "rate_limit_window_seconds": 3600,
+        }
+        return House(**(given | changes))
 
     def submit(self, picture: bytes = PICTURE, **fields: Any) -> Receipt:
         """Stage a picture and make a job of it, as the service does."""
@@ -93,7 +133,7 @@ class Workshop:
             "sha256": staged.sha256,
             "staging_path": staged.name,
         }
-        return self.jobs.submit(NewUpload(**(given | fields)), UNLIMITED)
+        return self.jobs.submit(NewJob(**(given | fields)), UNLIMITED)
 
     def claim(self, lease_seconds: float = 60.0) -> Claim:
         claim = self.jobs.claim("worker-1", lease_seconds)
@@ -186,10 +226,10 @@ class FailingEngine(FakeEngine):
         super().__init__()
         self._errors = list(errors)
 
-    def render(self, request, *, deadline_seconds):
+    def render(self, request, *, deadline_seconds, on_progress=None):
         if self._errors:
             raise self._errors.pop(0)
-        return super().render(request, deadline_seconds=deadline_seconds)
+        return super().render(request, deadline_seconds=deadline_seconds, on_progress=on_progress)
 
 
 class BusyEngine(FakeEngine):
@@ -199,8 +239,8 @@ class BusyEngine(FakeEngine):
         super().__init__()
         self._then = then
 
-    def render(self, request, *, deadline_seconds):
-        rendering = super().render(request, deadline_seconds=deadline_seconds)
+    def render(self, request, *, deadline_seconds, on_progress=None):
+        rendering = super().render(request, deadline_seconds=deadline_seconds, on_progress=on_progress)
         self._then()
         return rendering
 

@@ -36,6 +36,12 @@ SHOWN_OTHERWISE = {
     "staging_path": "`DATA_PATH/staging`",
     "presets_file": "none",
     "workers": "the number of processors",
+    "database_url": "none",
+    "celery_broker_url": "none",
+    "join_duplicates": "`true`",
+    "file_roots": "none",
+    "private_networks": "none",
+    "webhook_secret": "none",
 }
 """Defaults that are not written as they are in the code."""
 

@@ -1,6 +1,8 @@
 """Every setting is read by its name, and one that is wrong stops the start with a sentence that names it."""
 
+import base64
 import math
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ def _an_empty_folder_and_environment(tmp_path, monkeypatch):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
 
+
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 
 BY_NAME = [
     ("SERVICE_NAME", "my-images", "service_name", "my-images"),
@@ -62,6 +66,20 @@ BY_NAME = [
     ("MAX_RETRIES", "0", "max_retries", 0),
     ("JOB_TTL_HOURS", "1", "job_ttl_hours", 1),
     ("RETENTION_DAYS", "2", "retention_days", 2),
+    ("DATABASE_URL", "postgresql://me@db/images", "database_url", "postgresql://me@db/images"),
+    ("JOIN_DUPLICATES", "false", "join_duplicates", False),
+    ("IDEMPOTENCY_HOURS", "1.5", "idempotency_hours", 1.5),
+    ("QUEUE_BACKEND", "celery", "queue_backend", "celery"),
+    ("REDIS_URL", "redis://broker/1", "redis_url", "redis://broker/1"),
+    ("CELERY_BROKER_URL", "redis://broker/2", "celery_broker_url", "redis://broker/2"),
+    ("QUEUE_NAMESPACE", "mine", "queue_namespace", "mine"),
+    ("STALL_SECONDS", "5", "stall_seconds", 5),
+    ("FILE_ROOTS", "/srv/in,/srv/out", "file_roots", (Path("/srv/in"), Path("/srv/out"))),
+    ("PRIVATE_NETWORKS", "10.1.0.0/16", "private_networks", (IPv4Network("10.1.0.0/16"),)),
+    ("FETCH_TIMEOUT_SECONDS", "7", "fetch_timeout_seconds", 7),
+    ("WEBHOOK_SECRET", WEBHOOK_SECRET, "webhook_secret", WEBHOOK_SECRET),
+    ("WEBHOOK_MAX_RETRIES", "0", "webhook_max_retries", 0),
+    ("WEBHOOK_TIMEOUT_SECONDS", "3", "webhook_timeout_seconds", 3),
 ]
 
 

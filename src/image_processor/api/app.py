@@ -7,7 +7,8 @@ from image_processor import __version__
 from image_processor.api.auth import Authenticator
 from image_processor.api.edge import HangUp, SafeHeaders
 from image_processor.api.errors import add_error_answers
-from image_processor.api.routes import files, health, images
+from image_processor.api.events import JobWatcher
+from image_processor.api.routes import deliveries, events, files, health, images, jobs
 from image_processor.bootstrap import App
 
 DESCRIPTION = """
@@ -34,17 +35,21 @@ def create_app(app: App) -> FastAPI:
     api.state.authenticator = Authenticator(
         settings.jwt_secret_key, settings.jwt_algorithm, required=settings.auth_required
     )
+    api.state.watcher = JobWatcher(app.progress.states)
     api.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
         allow_credentials=True,
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
-        expose_headers=["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        expose_headers=[
+            *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"),
+            *("Idempotent-Replayed", "Location"),
+        ],
     )
     api.add_middleware(SafeHeaders)
     api.add_middleware(HangUp)
     add_error_answers(api)
-    for routes in (images, health, files):
+    for routes in (events, images, jobs, deliveries, health, files):
         api.include_router(routes.router)
     return api

@@ -1,6 +1,12 @@
-"""The quota of a user as the headers that clients know."""
+"""What a submission's answer tells in its headers: the quota of the user, and whether it was there before."""
 
-from image_processor.jobs.values import Quota
+from image_processor.jobs.values import Quota, Receipt
+
+
+def receipt_headers(receipt: Receipt) -> dict[str, str]:
+    """The quota's headers, and `Idempotent-Replayed` where the key had been answered before."""
+    replayed = {"Idempotent-Replayed": "true"} if receipt.replayed else {}
+    return quota_headers(receipt.quota) | replayed
 
 
 def quota_headers(quota: Quota | None) -> dict[str, str]:

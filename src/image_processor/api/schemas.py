@@ -29,6 +29,7 @@ class JobStatus(BaseModel):
     error: str | None = Field(default=None, description="Why the last attempt failed, as a sentence.")
     error_code: str | None = None
     attempts: int = Field(description="Attempts so far.")
+    progress: int = Field(ge=0, le=100, description="How much of the present attempt is done, in percent.")
 
 
 class Size(BaseModel):
@@ -154,6 +155,7 @@ def job_body(job: Job) -> JobStatus:
         error=job.error,
         error_code=job.error_code,
         attempts=job.attempt_count,
+        progress=job.progress,
     )
 
 

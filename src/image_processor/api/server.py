@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from image_processor.api.app import create_app
+from image_processor.api.shutdown import Server
 from image_processor.bootstrap import build_app
 from image_processor.lifeline import end_with_parent
 from image_processor.settings import load_settings
@@ -28,8 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     settings = load_settings()
     log_events(json=settings.log_format == "json")
     app = build_app(settings)
+    api = create_app(app)
     config = uvicorn.Config(
-        create_app(app),
+        api,
         http="httptools",
         ws="none",
         log_level="warning",
@@ -39,6 +41,6 @@ def main(arguments: Sequence[str]) -> int:
         timeout_graceful_shutdown=STOP_GRACE_SECONDS,
     )
     with socket.socket(fileno=options.fd) as listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config, api.state.watcher).run(sockets=[listener])
     app.close()
     return 0

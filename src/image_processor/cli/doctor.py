@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from image_processor.bootstrap import new_local_engine, open_database, open_storage
+from image_processor.bootstrap import new_local_engine, open_database, open_storage, open_transport
 from image_processor.engine.isolate import IsolatedEngine
 from image_processor.errors import ImageProcessorError
-from image_processor.jobs.database import has_wal_reset_bug, sqlite_version
+from image_processor.jobs.sqlite import has_wal_reset_bug, sqlite_version
+from image_processor.jobs.workers import WorkerRepository
 from image_processor.settings import Settings, load_settings
+
+STALLED_SECONDS = 300.0
 
 
 class Verdict(StrEnum):
@@ -84,15 +88,32 @@ def check_sqlite(_settings: Settings) -> Iterator[Finding]:
 
 def check_database(settings: Settings) -> Iterator[Finding]:
     """The jobs' tables."""
-    database = open_database(settings)
-    try:
+    where = "PostgreSQL" if settings.database_url else str(settings.database)
+    with closing(open_database(settings)) as database:
         damage = database.damage()
-    finally:
-        database.close()
     if damage:
-        yield Finding("database", Verdict.PROBLEM, f"{settings.database} is damaged: {damage}")
+        yield Finding("database", Verdict.PROBLEM, f"{where} is damaged: {damage}")
     else:
-        yield Finding("database", Verdict.OK, str(settings.database))
+        yield Finding("database", Verdict.OK, where)
+
+
+def check_broker(settings: Settings) -> Iterator[Finding]:
+    """What carries the hints."""
+    with closing(open_transport(settings)) as transport:
+        waiting = transport.depth()
+    yield Finding("broker", Verdict.OK, f"{settings.queue_backend}, {waiting} hints wait")
+
+
+def check_workers(settings: Settings) -> Iterator[Finding]:
+    """The workers' way to their hints."""
+    with closing(open_database(settings)) as database:
+        workers = WorkerRepository(database)
+        living, stalled = len(workers.living()), workers.stalled(longer_than_seconds=STALLED_SECONDS)
+    if stalled:
+        told = f"{stalled} of {living} heard nothing of their broker for over 5 minutes, though jobs were due"
+        yield Finding("workers", Verdict.PROBLEM, told)
+    else:
+        yield Finding("workers", Verdict.OK, f"{living} alive")
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
@@ -133,6 +154,8 @@ CHECKS: tuple[Check, ...] = (
     check_secret,
     check_sqlite,
     check_database,
+    check_broker,
+    check_workers,
     check_disk,
     check_engine,
 )

@@ -3,23 +3,24 @@
 import os
 import socket
 import sys
-import uuid
-from collections.abc import Sequence
 from contextlib import closing
 from typing import Annotated
 
 import typer
 
-from image_processor.bootstrap import check_folders, check_presets, open_database
+from image_processor.bootstrap import check_folders, check_presets, open_database, open_transport
 from image_processor.cli.process_group import Member, ProcessGroup
-from image_processor.errors import ConfigurationError, ImageProcessorError
+from image_processor.cli.worker_command import WorkerCommand
+from image_processor.errors import ConfigurationError
 from image_processor.jobs.recovery import RecoveryRepository
+from image_processor.jobs.workers import WorkerRepository
 from image_processor.settings import LOOPBACK_HOSTS, Settings, load_settings
-from image_processor.telemetry import emit, log_events
+from image_processor.telemetry import log_events
 from image_processor.tokens import make_token, with_development_secret
 from image_processor.worker.process import STOP_GRACE_SECONDS
 
 LISTEN_BACKLOG = 1024
+CELERY_WORKER = "celery -A image_processor.transports.celery_app worker"
 
 
 def serve(
@@ -33,16 +34,23 @@ def serve(
         int | None, typer.Option(min=1, help="Images processed at the same time (WORKERS).")
     ] = None,
 ) -> None:
-    """Start the whole service: API, workers and sweeper."""
+    """Start the whole service: API, workers and sweeper; with Celery the API alone."""
     settings = load_settings(host=host, port=port, workers=workers)
     check_safe_to_start(settings, dev=dev)
     check_presets(settings)
     check_folders(settings)
     settings = with_development_secret(settings) if dev else settings
     log_events(json=settings.log_format == "json")
-    with closing(open_database(settings)) as database, listen(settings) as listener:
+    with (
+        closing(open_database(settings)) as database,
+        closing(open_transport(settings)) as transport,
+        listen(settings) as listener,
+    ):
         announce(settings, listener, dev=dev)
-        group = members(settings, listener, RecoveryRepository(database))
+        worker = WorkerCommand(
+            recovery=RecoveryRepository(database), workers=WorkerRepository(database), transport=transport
+        )
+        group = members(settings, listener, worker)
         ProcessGroup(group, grace_seconds=STOP_GRACE_SECONDS + 5).run()
 
 
@@ -87,20 +95,21 @@ def announce(settings: Settings, listener: socket.socket, *, dev: bool) -> None:
     if dev:
         lines += ["Development mode. A token for the user `development`, valid for 24 hours:", ""]
         lines += [make_token(settings, "development"), ""]
+    if settings.queue_backend == "celery":
+        lines += ["The workers are Celery's, and started by themselves:", CELERY_WORKER, ""]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 
 
-def members(settings: Settings, listener: socket.socket, recovery: RecoveryRepository) -> list[Member]:
-    """The API on the shared socket, and one worker process with all slots."""
+def members(settings: Settings, listener: socket.socket, worker: WorkerCommand) -> list[Member]:
+    """The API on the shared socket, and one worker process with all slots where the workers are ours."""
     os.environ.update(child_environment(settings))
     parent = ["--parent", str(os.getpid())]
     api = [sys.executable, "-m", "image_processor.api", "--fd", str(listener.fileno()), *parent]
-    worker = WorkerCommand(recovery)
-    return [
-        Member(name="api", command=lambda: api, pass_fds=(listener.fileno(),)),
-        Member(name="worker", command=worker.command, on_death=worker.hand_back),
-    ]
+    members = [Member(name="api", command=lambda: api, pass_fds=(listener.fileno(),))]
+    if settings.queue_backend != "celery":
+        members.append(Member(name="worker", command=worker.command, on_death=worker.hand_back))
+    return members
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -111,31 +120,3 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "WORKERS": str(settings.workers),
         "JWT_SECRET_KEY": settings.jwt_secret_key,
     }
-
-
-class WorkerCommand:
-    """Starts a worker under a fresh id, and hands its jobs back at once when it dies."""
-
-    def __init__(self, recovery: RecoveryRepository) -> None:
-        self._recovery = recovery
-        self._worker_id = ""
-
-    def command(self) -> Sequence[str]:
-        """The command line of the next worker process."""
-        self._worker_id = str(uuid.uuid4())
-        return [
-            sys.executable,
-            "-m",
-            "image_processor.worker",
-            "--worker-id",
-            self._worker_id,
-            "--parent",
-            str(os.getpid()),
-        ]
-
-    def hand_back(self) -> None:
-        """Give up the leases of the dead worker now instead of when they end."""
-        try:
-            self._recovery.reap_worker(self._worker_id)
-        except ImageProcessorError as error:
-            emit("worker.reap.failed", error=str(error))

@@ -1,5 +1,6 @@
 """The engine protocol and the values that cross it. Nothing here decodes."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -13,6 +14,8 @@ MAX_NOTE_LENGTH = 200
 MAX_FACT_LENGTH = 200
 MAX_PALETTE_COLORS = 16
 UNNAMED_PROFILE = "unnamed"
+OnProgress = Callable[[float], None]
+"""Told the share of a render that is done: over 0, at most 1, never falling. It raises nothing."""
 
 
 class Original(Protocol):
@@ -199,9 +202,13 @@ class Facts(Value):
 class Engine(Protocol):
     """Turns one original into all its variants, or tells what it is."""
 
-    def render(self, request: RenderRequest, *, deadline_seconds: float) -> Rendering:
+    def render(
+        self, request: RenderRequest, *, deadline_seconds: float, on_progress: OnProgress | None = None
+    ) -> Rendering:
         """
         Make every variant of `request` from one decode.
+
+        `on_progress` is called from this thread, with 1.0 last; the time that it takes counts.
 
         Raises:
             UnsupportedFormatError: the bytes are not what `source_format` says, or cannot be decoded here.

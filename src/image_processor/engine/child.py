@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
 
@@ -31,7 +31,7 @@ class ChildBabbleError(Exception):
 
 
 class Child:
-    """A process that answers one frame with one frame. One thread asks; any thread may kill."""
+    """A process that answers a frame with a frame. One thread asks; any thread may kill."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.jobs = 0
@@ -63,16 +63,19 @@ class Child:
         """The end of what it wrote to standard error."""
         return bytes(self._stderr).decode(errors="replace")
 
-    def ask(self, frame: bytes, *, deadline: float) -> bytes:
+    def ask(self, frame: bytes, *, deadline: float, is_aside: Callable[[bytes], bool]) -> bytes:
         """
         Send a frame (or nothing, b"") and wait for the body of one, until `deadline` on the monotonic clock.
 
+        `is_aside` is shown every body that comes and says of which that it is not yet the answer; it has to
+        say so of a bounded number. What it raises ends the wait.
         Raises ChildTimeoutError, ChildEndedError, ChildBabbleError; the child is of no use afterwards.
         """
         exchange = _Exchange(self._pipes, frame, self._received, self._stderr)
         with exchange:
-            while (body := self._take_body()) is None:
-                exchange.wait(deadline)
+            body = self._wait_for_body(exchange, deadline)
+            while is_aside(body):
+                body = self._wait_for_body(exchange, deadline)
         if self._received:
             raise ChildBabbleError("more than one frame")
         return body
@@ -108,6 +111,11 @@ class Child:
         for pipe in self._pipes:
             pipe.close()
         return code
+
+    def _wait_for_body(self, exchange: "_Exchange", deadline: float) -> bytes:
+        while (body := self._take_body()) is None:
+            exchange.wait(deadline)
+        return body
 
     def _take_body(self) -> bytes | None:
         if len(self._received) < wire.LENGTH_BYTES:

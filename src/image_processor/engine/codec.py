@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from image_processor.engine import sandbox, wire
-from image_processor.engine.base import Engine
+from image_processor.engine.base import Engine, OnProgress
 from image_processor.errors import EngineError, ImageProcessorError
 from image_processor.pipeline.value import Value
 
@@ -52,13 +52,27 @@ def _policy(arguments: Sequence[str] | None) -> sandbox.Policy:
 
 def _serve(engine: Engine, requests: BinaryIO, answers: BinaryIO) -> None:
     while (body := _receive(requests)) is not None:
-        _send(answers, _answer(engine, wire.jobs.validate_json(body)))
+        _send(answers, _answer(engine, wire.jobs.validate_json(body), _progress(answers)))
 
 
-def _answer(engine: Engine, job: wire.RenderJob | wire.InspectJob) -> Value:
+def _progress(answers: BinaryIO) -> OnProgress:
+    """Tells the parent of one render, each time that another part of it is done."""
+    told = 0
+
+    def tell(share: float) -> None:
+        nonlocal told
+        parts = int(share * wire.PROGRESS_PARTS)
+        if parts > told:
+            told = parts
+            _send(answers, wire.Progress(parts=parts))
+
+    return tell
+
+
+def _answer(engine: Engine, job: wire.RenderJob | wire.InspectJob, on_progress: OnProgress) -> Value:
     sandbox.limit_cpu(job.cpu_seconds)
     try:
-        return _work(engine, job)
+        return _work(engine, job, on_progress)
     except MemoryError:
         os._exit(wire.EXIT_OUT_OF_MEMORY)
     except ImageProcessorError as error:
@@ -68,10 +82,13 @@ def _answer(engine: Engine, job: wire.RenderJob | wire.InspectJob) -> Value:
         return _failed(EngineError.code, f"The engine failed: {type(error).__name__}.")
 
 
-def _work(engine: Engine, job: wire.RenderJob | wire.InspectJob) -> Value:
+def _work(engine: Engine, job: wire.RenderJob | wire.InspectJob, on_progress: OnProgress) -> Value:
+    seconds = job.cpu_seconds
     if isinstance(job, wire.InspectJob):
-        return wire.Inspected(facts=engine.inspect(job.request, deadline_seconds=job.cpu_seconds))
-    return wire.Rendered(rendering=engine.render(job.request, deadline_seconds=job.cpu_seconds))
+        return wire.Inspected(facts=engine.inspect(job.request, deadline_seconds=seconds))
+    return wire.Rendered(
+        rendering=engine.render(job.request, deadline_seconds=seconds, on_progress=on_progress)
+    )
 
 
 def _failed(code: str, message: str) -> wire.Failed:

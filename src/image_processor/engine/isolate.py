@@ -16,7 +16,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from image_processor.engine import wire
-from image_processor.engine.base import Facts, InspectRequest, Rendering, RenderRequest
+from image_processor.engine.base import Facts, InspectRequest, OnProgress, Rendering, RenderRequest
 from image_processor.engine.child import Child, ChildBabbleError, ChildEndedError, ChildTimeoutError
 from image_processor.engine.claims import FalseClaimError, check_rendering, named_error
 from image_processor.engine.fact_claims import check_facts
@@ -52,6 +52,12 @@ T = TypeVar("T")
 Success = wire.Rendered | wire.Inspected
 Reader = Callable[[Success], T]
 """What a job wants out of an answer; raises FalseClaimError where the answer does not hold it."""
+IsAside = Callable[[bytes], bool]
+"""Whether a body comes before the answer; raises FalseClaimError where it cannot be true."""
+
+
+def _no_aside(_body: bytes) -> bool:
+    return False
 
 
 class IsolatedEngine:
@@ -105,11 +111,13 @@ class IsolatedEngine:
             raise EngineError("The process that decodes did not say how it is protected.")
         return self._protections
 
-    def render(self, request: RenderRequest, *, deadline_seconds: float) -> Rendering:
+    def render(
+        self, request: RenderRequest, *, deadline_seconds: float, on_progress: OnProgress | None = None
+    ) -> Rendering:
         """Make every variant of `request` in the child; raises what `Engine.render` says, and EngineError."""
         request = _absolute(request)
         job = wire.RenderJob(request=request, cpu_seconds=_cpu_seconds(deadline_seconds))
-        return self._do(job, deadline_seconds, partial(_rendering, request))
+        return self._do(job, deadline_seconds, partial(_rendering, request), _ProgressReader(on_progress))
 
     def inspect(self, request: InspectRequest, *, deadline_seconds: float) -> Facts:
         """Find out in the child what an original is; raises what `Engine.inspect` says, and EngineError."""
@@ -132,12 +140,18 @@ class IsolatedEngine:
             self._discard()
             self._starter.shutdown()
 
-    def _do(self, job: wire.RenderJob | wire.InspectJob, deadline_seconds: float, read: Reader[T]) -> T:
+    def _do(
+        self,
+        job: wire.RenderJob | wire.InspectJob,
+        deadline_seconds: float,
+        read: Reader[T],
+        is_aside: IsAside = _no_aside,
+    ) -> T:
         deadline = time.monotonic() + deadline_seconds
         frame = _frame(job)
         with self._exclusive(deadline):
             child = self._ready_child(deadline)
-            return self._understand(child, self._ask(child, frame, deadline), read)
+            return self._understand(child, self._ask(child, frame, deadline, is_aside), read)
 
     @contextmanager
     def _exclusive(self, deadline: float) -> Iterator[None]:
@@ -175,15 +189,15 @@ class IsolatedEngine:
             raise self._disbelieve("its first words were not understood") from error
         return child
 
-    def _ask(self, child: Child, frame: bytes, deadline: float) -> bytes:
+    def _ask(self, child: Child, frame: bytes, deadline: float, is_aside: IsAside = _no_aside) -> bytes:
         try:
-            return child.ask(frame, deadline=deadline)
+            return child.ask(frame, deadline=deadline, is_aside=is_aside)
         except ChildTimeoutError as error:
             self._discard()
             raise EngineTimeoutError("The image was not done in time; the work on it was stopped.") from error
         except ChildEndedError as error:
             raise self._crash(child, self._discard()) from error
-        except ChildBabbleError as error:
+        except (ChildBabbleError, FalseClaimError) as error:
             raise self._disbelieve(str(error)) from error
         except BaseException:
             self._discard()
@@ -246,6 +260,28 @@ def _frame(job: wire.RenderJob | wire.InspectJob) -> bytes:
         return wire.frame(job)
     except ValueError as error:
         raise InvalidRequestError("The request is too long to be handed to the engine.") from error
+
+
+class _ProgressReader:
+    """Takes the progress of one render out of what the child says; as it has to grow, its end is certain."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
+        self._parts = 0
+
+    def __call__(self, body: bytes) -> bool:
+        if len(body) > wire.MAX_PROGRESS_BYTES:
+            return False
+        try:
+            parts = wire.Progress.model_validate_json(body).parts
+        except ValidationError:  # an answer, or none: that is judged where answers are
+            return False
+        if parts <= self._parts:
+            raise FalseClaimError("its progress does not grow")
+        self._parts = parts
+        if self._on_progress:
+            self._on_progress(parts / wire.PROGRESS_PARTS)
+        return True
 
 
 def _rendering(request: RenderRequest, answer: Success) -> Rendering:

@@ -12,6 +12,10 @@ from image_processor.pipeline.value import Value
 MAX_FRAME_BYTES = 1024 * 1024
 """No frame is longer, either way; a child that announces more is not believed."""
 MAX_MESSAGE_LENGTH = 500
+PROGRESS_PARTS = 50
+"""What a render is divided into; as they only grow, no render has more frames of progress."""
+MAX_PROGRESS_BYTES = 64
+"""No body of progress is longer."""
 EXIT_OUT_OF_MEMORY = 86
 """How the child says that its memory limit tripped: it cannot be trusted to say more."""
 
@@ -65,6 +69,13 @@ class Failed(Value):
     kind: Literal["failed"] = "failed"
     code: str = Field(max_length=100)
     message: str = Field(max_length=MAX_MESSAGE_LENGTH)
+
+
+class Progress(Value):
+    """Said before the answer of a render: so many parts of it are done; each time more than before."""
+
+    kind: Literal["progress"] = "progress"
+    parts: int = Field(ge=1, le=PROGRESS_PARTS, strict=True)
 
 
 Answer = Annotated[Rendered | Inspected | Failed, Field(discriminator="kind")]

@@ -1,5 +1,6 @@
 """Where accepted bytes wait: written under a random name while hashed, and checked before they are kept."""
 
+import errno
 import hashlib
 import os
 import secrets
@@ -25,6 +26,8 @@ from image_processor.intake.sniff import SNIFF_BYTES, describe, sniff
 from image_processor.pipeline import ImageFormat, Limits
 
 MIB = 1024 * 1024
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
+"""What file systems without hard links answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +62,30 @@ class Stage:
         with _translated():
             directory.mkdir(parents=True, exist_ok=True)
 
-    def open(self, accepts: tuple[ImageFormat, ...], limits: Limits) -> "StagingFile":
-        """A new file to write to. Raises StorageFullError while the disk is nearly full."""
+    def new_name(self) -> str:
+        """A name that no file here has or will have by chance; it says nothing."""
+        return secrets.token_hex(16)
+
+    def open(
+        self, accepts: tuple[ImageFormat, ...], limits: Limits, *, name: str | None = None
+    ) -> "StagingFile":
+        """
+        A new file to write to; with a name, that name stands for it once it is finished and not before.
+
+        Raises StorageFullError while the disk is nearly full.
+        """
         with _translated():
             if shutil.disk_usage(self.directory).free < self._min_free_bytes:
                 raise StorageFullError("The disk is nearly full; no more files are taken in for now.")
-            return StagingFile(self.directory, accepts, limits)
+            return StagingFile(self.directory, _Checks(accepts, limits), name)
+
+    def adopt(self, name: str, accepts: tuple[ImageFormat, ...], limits: Limits) -> StagedOriginal | None:
+        """
+        An original that was finished before, hashed and checked anew; None where there is none.
+
+        Raises what `StagingFile.write` and `StagingFile.finish` raise.
+        """
+        return _adopted(self.path(name), _Checks(accepts, limits))
 
     def path(self, name: str) -> Path:
         """Where a staged original lies."""
@@ -89,28 +110,23 @@ def _modified_at(entry: os.DirEntry[str]) -> float:
         return time.time()
 
 
-class StagingFile:
-    """One file being taken in. Ends in `finish`, or in `discard`, which leaves nothing behind."""
+class _Checks:
+    """What every byte of an original is put through, whether it is written or read again."""
 
-    def __init__(self, directory: Path, accepts: tuple[ImageFormat, ...], limits: Limits) -> None:
-        self._path = directory / secrets.token_hex(16)
+    def __init__(self, accepts: tuple[ImageFormat, ...], limits: Limits) -> None:
         self._accepts = accepts
         self._limits = limits
         self._head = b""
         self._size = 0
         self._format: ImageFormat | None = None
         self._hash = hashlib.sha256()
-        self._file: BinaryIO = self._path.open("x+b", buffering=0)
 
-    def write(self, chunk: bytes) -> None:
-        """
-        Take the next bytes.
+    def anew(self) -> "_Checks":
+        """The same for another file."""
+        return _Checks(self._accepts, self._limits)
 
-        Raises:
-            FileTooLargeError: over the limit, as soon as it is.
-            UnsupportedFormatError: the first bytes are not those of an accepted type.
-            StorageFullError: the disk is full.
-        """
+    def take(self, chunk: bytes) -> None:
+        """The next bytes."""
         self._size += len(chunk)
         if self._size > self._limits.max_bytes:
             raise FileTooLargeError(
@@ -122,6 +138,44 @@ class StagingFile:
             if len(self._head) >= SNIFF_BYTES:
                 self._format = accepted_format(self._head, self._accepts)
         self._hash.update(chunk)
+
+    def passed(self, name: str, file: BinaryIO) -> StagedOriginal:
+        """The original, now that all its bytes were taken; `file` has them."""
+        if self._size == 0:
+            raise InvalidRequestError("The file is empty.")
+        image_format = self._format or accepted_format(self._head, self._accepts)
+        with _translated():
+            file.seek(0)
+            header = probe(file, image_format, self._size)
+        check_limits(header, self._limits)
+        return StagedOriginal(
+            name=name,
+            format=image_format,
+            size_bytes=self._size,
+            sha256=self._hash.hexdigest(),
+            header=header,
+        )
+
+
+class StagingFile:
+    """One file being taken in. Ends in `finish`, or in `discard`, which leaves nothing behind."""
+
+    def __init__(self, directory: Path, checks: _Checks, name: str | None = None) -> None:
+        self._path = directory / secrets.token_hex(16)
+        self._name = name
+        self._checks = checks
+        self._file: BinaryIO = self._path.open("x+b", buffering=0)
+
+    def write(self, chunk: bytes) -> None:
+        """
+        Take the next bytes.
+
+        Raises:
+            FileTooLargeError: over the limit, as soon as it is.
+            UnsupportedFormatError: the first bytes are not those of an accepted type.
+            StorageFullError: the disk is full.
+        """
+        self._checks.take(chunk)
         with _translated():
             view = memoryview(chunk)
             while view:
@@ -131,35 +185,62 @@ class StagingFile:
         """
         Check the whole file by its header, and make it durable.
 
+        What already stands under the name that was asked for is never replaced, for somebody may be reading
+        it: it is then what this gives.
+
         Raises: UnsupportedFormatError, CorruptImageError, ImageTooLargeError, ImageTooSmallError.
         """
-        if self._size == 0:
-            raise InvalidRequestError("The file is empty.")
-        image_format = self._format or accepted_format(self._head, self._accepts)
-        header = self._checked_header(image_format)
+        original = self._checks.passed(self._name or self._path.name, self._file)
         with _translated():
             os.fsync(self._file.fileno())
             self._file.close()
+            is_ours = self._name is None or self._publish(self._path.parent / self._name)
             _sync_directory(self._path.parent)
-        return StagedOriginal(
-            name=self._path.name,
-            format=image_format,
-            size_bytes=self._size,
-            sha256=self._hash.hexdigest(),
-            header=header,
-        )
+        return original if is_ours else self._other(original.name)
 
     def discard(self) -> None:
         """Remove what was written; may be called in any state, also twice."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 
-    def _checked_header(self, image_format: ImageFormat) -> Header:
-        with _translated():
-            self._file.seek(0)
-            header = probe(self._file, image_format, self._size)
-        check_limits(header, self._limits)
-        return header
+    def _publish(self, final: Path) -> bool:
+        """Give the file its name; False where another has it, and then this one is gone."""
+        try:
+            os.link(self._path, final)
+        except FileExistsError:
+            self._path.unlink()
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._path.rename(final)
+        else:
+            self._path.unlink()
+        self._path = final
+        return True
+
+    def _other(self, name: str) -> StagedOriginal:
+        other = _adopted(self._path.with_name(name), self._checks.anew())
+        if other is None:
+            raise StorageError("The file was taken away from the stage while it was taken in.")
+        return other
+
+
+def _adopted(path: Path, checks: _Checks) -> StagedOriginal | None:
+    with _translated():
+        try:
+            file = path.open("rb", buffering=0)
+        except FileNotFoundError:
+            return None
+    with file:
+        while chunk := _read(file):
+            checks.take(chunk)
+        return checks.passed(path.name, file)
+
+
+def _read(file: BinaryIO) -> bytes:
+    with _translated():
+        return file.read(MIB)
 
 
 def accepted_format(head: bytes, accepts: tuple[ImageFormat, ...]) -> ImageFormat:

@@ -1,11 +1,12 @@
 """The jobs room: tables, states, retry decisions and every SQL statement there is. No image bytes here."""
 
-from image_processor.jobs.database import Database, has_wal_reset_bug, sqlite_version
+from image_processor.jobs.database import Database
 from image_processor.jobs.images import ImageRepository
 from image_processor.jobs.rate_limits import RateLimitRepository
 from image_processor.jobs.recovery import RecoveryRepository
 from image_processor.jobs.repository import JobRepository
 from image_processor.jobs.retry import Decision, History, RetryPolicy
+from image_processor.jobs.sqlite import has_wal_reset_bug, sqlite_version
 from image_processor.jobs.states import LIVE, REPLAYABLE, TRANSITIONS, Reason, Status
 from image_processor.jobs.statistics import StatisticsRepository
 from image_processor.jobs.values import (
@@ -14,10 +15,12 @@ from image_processor.jobs.values import (
     EventType,
     Facts,
     Fence,
+    Idempotency,
     Image,
     Job,
     Lease,
-    NewUpload,
+    NewJob,
+    Original,
     Priority,
     Purge,
     Quota,
@@ -42,12 +45,14 @@ __all__ = [
     "Facts",
     "Fence",
     "History",
+    "Idempotency",
     "Image",
     "ImageRepository",
     "Job",
     "JobRepository",
     "Lease",
-    "NewUpload",
+    "NewJob",
+    "Original",
     "Priority",
     "Purge",
     "Quota",

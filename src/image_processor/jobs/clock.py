@@ -1,20 +1,41 @@
-"""The database's clock, the only one the jobs go by, and how SQL and Python write its time."""
+"""The database's clock, the only one the jobs go by, and statements in the words of either database."""
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TextClause
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
-# unixepoch('subsec') would read better; it needs SQLite 3.42.
-NOW = "((julianday('now') - 2440587.5) * 86400.0)"
-"""Seconds since the epoch, of millisecond resolution; one value within a statement."""
+from image_processor.jobs import postgresql, sqlite
 
-NOW_ISO = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
-"""The same instant as text."""
+WORDS = {"sqlite": sqlite.WORDS, "postgresql": postgresql.WORDS}
 
 
-def statement(sql: str) -> TextClause:
-    """`sql` with the database's clock in place of `<now>` (epoch seconds) and `<now_iso>` (text)."""
-    return text(sql.replace("<now>", NOW).replace("<now_iso>", NOW_ISO))
+class Statement(TextClause):
+    """A text with words in angle brackets that each database puts its own in place of."""
+
+    inherit_cache = True
+
+
+@compiles(Statement)
+def _compile(statement: Statement, compiler: SQLCompiler, **options: Any) -> str:
+    sql = str(compiler.visit_textclause(statement, **options))  # type: ignore[no-untyped-call]
+    for word, meaning in WORDS[compiler.dialect.name].items():
+        sql = sql.replace(word, meaning)
+    return sql
+
+
+def statement(sql: str) -> Statement:
+    """
+    `sql` for either database, with these words in angle brackets.
+
+    `<now>` is the clock in seconds since the epoch, one value within a statement; `<now_iso>` the same
+    instant as text; `<run_seconds>` how long the last attempt of a completed job took; `<event_order>` the
+    column that grows with every event. `<for_update>` and `<skip_locked>` at the end of a select lock its
+    rows, the second leaving out those that are locked (SQLite has one lock for all).
+    """
+    return Statement(sql)
 
 
 _READ = statement("select <now>")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, RowMapping, bindparam
+from sqlalchemy import Connection, RowMapping, Text, bindparam
 
 from image_processor.jobs import transitions
 from image_processor.jobs.clock import statement
@@ -17,7 +17,14 @@ VISIBLE = statement("""
 select images.*, processing_jobs.status
 from images join processing_jobs on processing_jobs.job_id = images.job_id
 where images.image_id in :image_ids and images.user_id = :user_id and images.deleted_at is null
-""").bindparams(bindparam("image_ids", expanding=True))
+""").bindparams(bindparam("image_ids", type_=Text, expanding=True))
+
+LOCK_JOB = statement("""
+select job_id from processing_jobs
+where job_id = (select job_id from images where image_id = :image_id and user_id = :user_id
+                and deleted_at is null)
+<for_update>
+""")
 
 DELETE = statement("""
 update images set deleted_at = <now_iso>, purge_after = <now> + :grace_seconds
@@ -25,10 +32,11 @@ where image_id = :image_id and deleted_at is null
 """)
 
 BEGIN_PURGE = statement("""
+with due as (select image_id from images
+             where purge_after <= <now> and (purging_until is null or purging_until <= <now>)
+             order by purge_after limit :limit <skip_locked>)
 update images set purging_until = <now> + :lease_seconds
-where image_id in (select image_id from images
-                   where purge_after <= <now> and (purging_until is null or purging_until <= <now>)
-                   order by purge_after limit :limit)
+where image_id in (select image_id from due)
 returning *, (select pipeline from processing_jobs where processing_jobs.job_id = images.job_id) as pipeline,
   (select key_template from processing_jobs where processing_jobs.job_id = images.job_id) as key_template,
   (select staging_path from processing_jobs where processing_jobs.job_id = images.job_id) as staging_path
@@ -67,6 +75,8 @@ class ImageRepository:
         The image as it was, so that its objects can go at once too; None where there is no such image.
         """
         with self._database.write() as connection:
+            # Whoever changes a job and its image takes the job first: what is read then stays as it is.
+            connection.execute(LOCK_JOB, {"image_id": image_id, "user_id": user_id})
             image = _visible(connection, [image_id], user_id).get(image_id)
             if image is None:
                 return None
@@ -106,7 +116,7 @@ def _variants(row: RowMapping) -> dict[str, StoredVariant]:
 def _shared(row: RowMapping) -> dict[str, Any]:
     names = ("image_id", "user_id", "bucket", "sha256", "created_at")
     return {name: row[name] for name in names} | {
-        "source_format": ImageFormat(row["source_format"]),
+        "source_format": ImageFormat(row["source_format"]) if row["source_format"] else None,
         "variants": _variants(row),
     }
 

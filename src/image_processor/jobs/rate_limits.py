@@ -40,6 +40,11 @@ class RateLimitRepository:
             raise _refusal(quota)
         return quota
 
+    def use(self, user_id: str, rate_limit: RateLimit) -> Quota | None:
+        """Take one upload of this window for what is none; RateLimitError where nothing is left."""
+        with self._database.write() as connection:
+            return take(connection, user_id, rate_limit)
+
     def prune(self, older_than_seconds: float) -> int:
         """Forget the windows that began longer ago than that; gives how many."""
         with self._database.write() as connection:

@@ -14,19 +14,31 @@ from image_processor.jobs.values import DAY_SECONDS, PURGE_GRACE_SECONDS, Fence,
 # An image that can be served keeps its job. So does one whose objects still wait for their purge, which needs
 # the job's pipeline to know their keys. (A cross join keeps SQLite from starting at the many completed jobs.)
 PRUNABLE = statement("""
-select processing_jobs.job_id, processing_jobs.image_id from processing_jobs
+select processing_jobs.job_id from processing_jobs
 join images on images.image_id = processing_jobs.image_id
 where processing_jobs.status = 'failed' and processing_jobs.completed_at < :before
   and images.purge_after is null
 union all
-select processing_jobs.job_id, processing_jobs.image_id from images cross join processing_jobs
+select processing_jobs.job_id from images cross join processing_jobs
 where images.deleted_at < :before and images.purge_after is null
   and processing_jobs.image_id = images.image_id and processing_jobs.status = 'completed'
 limit :limit
 """)
-DELETE_EVENTS = statement("delete from image_upload_events where job_id = :job_id")
-DELETE_JOB = statement("delete from processing_jobs where job_id = :job_id")
+LOCK_JOB = statement("select job_id from processing_jobs where job_id = :job_id <skip_locked>")
+# Looked at again under the lock: it may have been replayed, or its image deleted, since it was found.
+DELETE_JOB = statement("""
+delete from processing_jobs
+where job_id = :job_id and completed_at < :before and status in ('completed', 'failed')
+  and exists (select 1 from images where images.image_id = processing_jobs.image_id
+              and images.purge_after is null
+              and (processing_jobs.status = 'failed' or images.deleted_at < :before))
+returning image_id
+""")
 DELETE_IMAGE = statement("delete from images where image_id = :image_id")
+DELETE_EVENTS = statement("delete from image_upload_events where job_id = :job_id")
+DELETE_PROGRESS = statement("delete from job_progress where job_id = :job_id")
+DELETE_DELIVERIES = statement("delete from webhook_deliveries where job_id = :job_id")
+DELETE_KEYS = statement("delete from idempotency_keys where expires_at <= <now>")
 
 _WORKER_LOST = EngineCrashedError("The worker stopped before it had finished.")
 
@@ -84,13 +96,27 @@ class RecoveryRepository:
         """
         Forget up to `limit` jobs that failed, or whose image was deleted, before that; gives how many.
 
-        Their events and images go with them, once nothing of the image is stored.
+        All that is told of them goes with them, and their images, once nothing of those is stored.
         """
         with self._database.write() as connection:
             before = to_iso(read_clock(connection) - older_than_days * DAY_SECONDS)
-            rows = connection.execute(PRUNABLE, {"before": before, "limit": limit}).mappings().all()
-            for row in rows:
-                connection.execute(DELETE_EVENTS, {"job_id": row["job_id"]})
-                connection.execute(DELETE_JOB, {"job_id": row["job_id"]})
-                connection.execute(DELETE_IMAGE, {"image_id": row["image_id"]})
-        return len(rows)
+            found = connection.execute(PRUNABLE, {"before": before, "limit": limit}).scalars().all()
+            return sum(_prune(connection, job_id, before) for job_id in found)
+
+    def prune_idempotency_keys(self) -> int:
+        """Forget the idempotency keys whose time is over; gives how many."""
+        with self._database.write() as connection:
+            return connection.execute(DELETE_KEYS).rowcount
+
+
+def _prune(connection: Connection, job_id: str, before: str) -> bool:
+    if connection.execute(LOCK_JOB, {"job_id": job_id}).first() is None:
+        return False
+    parameters = {"job_id": job_id, "before": before}
+    image_id = connection.execute(DELETE_JOB, parameters).scalar_one_or_none()
+    if image_id is None:
+        return False
+    connection.execute(DELETE_IMAGE, {"image_id": image_id})
+    for delete in (DELETE_EVENTS, DELETE_PROGRESS, DELETE_DELIVERIES):
+        connection.execute(delete, {"job_id": job_id})
+    return True

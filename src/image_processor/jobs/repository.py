@@ -3,11 +3,12 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from sqlalchemy import Connection, RowMapping
 
 from image_processor.errors import ImageProcessorError
-from image_processor.jobs import rate_limits, transitions
+from image_processor.jobs import idempotency, rate_limits, transitions
 from image_processor.jobs.clock import statement
 from image_processor.jobs.database import Database
 from image_processor.jobs.retry import CANCEL, RELEASE, Decision, RetryPolicy, snooze
@@ -21,17 +22,24 @@ from image_processor.jobs.values import (
     Facts,
     Job,
     Lease,
-    NewUpload,
+    NewJob,
+    Original,
     Priority,
     RateLimit,
     Receipt,
     Settlement,
 )
 
-_JOB = """
-select processing_jobs.* from processing_jobs join images on images.image_id = processing_jobs.image_id
+# The progress of an earlier attempt says nothing of this one.
+JOB_COLUMNS = """processing_jobs.*, (
+  select percent from job_progress
+  where job_progress.job_id = processing_jobs.job_id and job_progress.claim_seq = processing_jobs.claim_seq
+) as percent"""
+
+_JOB = f"""
+select {JOB_COLUMNS} from processing_jobs join images on images.image_id = processing_jobs.image_id
 where images.deleted_at is null
-"""
+"""  # noqa: S608
 ONE_JOB = statement(f"{_JOB} and processing_jobs.job_id = :job_id and processing_jobs.user_id = :user_id")
 
 LIVE_TWIN = statement("""
@@ -40,7 +48,16 @@ where user_id = :user_id and dedupe_key = :dedupe_key and dedupe_key is not null
   and status in ('pending', 'processing', 'retrying') and cancel_requested_at is null
 """)
 
-EVENTS = statement("select * from image_upload_events where job_id = :job_id order by created_at, rowid")
+COMPLETED_TWIN = statement("""
+select processing_jobs.job_id, processing_jobs.image_id, processing_jobs.created_at
+from processing_jobs join images on images.image_id = processing_jobs.image_id
+where processing_jobs.user_id = :user_id and processing_jobs.dedupe_key = :dedupe_key
+  and processing_jobs.dedupe_key is not null and processing_jobs.status = 'completed'
+  and images.deleted_at is null
+order by processing_jobs.completed_at desc limit 1
+""")
+
+EVENTS = statement("select * from image_upload_events where job_id = :job_id order by <event_order>")
 
 NEXT_DUE = statement("""
 select min(run_at) - <now> from processing_jobs where status in ('pending', 'retrying') and expires_at > <now>
@@ -53,6 +70,9 @@ where processing_jobs.staging_path = :staging_path and processing_jobs.status <>
   and coalesce(processing_jobs.reason, '') not in ('cancelled', 'rejected')
   and (images.deleted_at is null or processing_jobs.status <> 'failed')
 """)
+
+MAX_TURNS = 5
+"""How often a submit looks for the twin that came in between; each time, that one has ended meanwhile."""
 
 
 class JobRepository:
@@ -71,30 +91,40 @@ class JobRepository:
         self._grace_seconds = purge_grace_seconds
         self._jitter = jitter
 
-    def submit(self, upload: NewUpload, rate_limit: RateLimit) -> Receipt:
+    def submit(self, upload: NewJob, rate_limit: RateLimit) -> Receipt:
         """
         Accept an upload: image, job, event and one slot of the rate limit, all or nothing; durable on return.
 
-        A live job of the same user with the same dedupe key is joined, and takes no slot.
-        Raises RateLimitError where the window is used up, InvalidRequestError for metadata that is not JSON.
+        A live job of the same user with the same dedupe key is joined (also a completed one, with
+        `reuse_completed`). No slot is taken where the idempotency key was answered before.
+        Raises RateLimitError where the window is used up, InvalidRequestError for metadata that is not JSON,
+        IdempotencyError where the key came with another request before.
         """
+        for _ in range(MAX_TURNS - 1):
+            try:
+                return self._submit(upload, rate_limit)
+            except transitions.TwinError:
+                continue
+        return self._submit(upload, rate_limit)
+
+    def _submit(self, upload: NewJob, rate_limit: RateLimit) -> Receipt:
         with self._database.write() as connection:
-            if twin := self._join_twin(connection, upload, rate_limit):
-                return twin
+            if answered := idempotency.take(connection, upload):
+                return replace(answered, quota=rate_limits.read(connection, upload.user_id, rate_limit))
             quota = rate_limits.take(connection, upload.user_id, rate_limit)
+            if twin := _join_twin(connection, upload):
+                return replace(twin, quota=quota)
             created_at = transitions.insert(connection, upload)
         return Receipt(job_id=upload.job_id, image_id=upload.image_id, created_at=created_at, quota=quota)
 
-    def _join_twin(self, connection: Connection, upload: NewUpload, rate_limit: RateLimit) -> Receipt | None:
-        parameters = {"user_id": upload.user_id, "dedupe_key": upload.dedupe_key}
-        row = connection.execute(LIVE_TWIN, parameters).mappings().one_or_none()
-        if row is None:
-            return None
-        return Receipt(**row, quota=rate_limits.read(connection, upload.user_id, rate_limit), joined=True)
+    def answered(self, user_id: str, key: str) -> bool:
+        """Whether a request of the user with this idempotency key was answered, and the key still stands."""
+        with self._database.read() as connection:
+            return idempotency.is_answered(connection, user_id, key)
 
     def claim(self, worker_id: str, lease_seconds: float, job_id: str | None = None) -> Claim | None:
         """The best job that is due, or the one of that id if it is due; None where there is none."""
-        if job_id is None and not self._is_any_due():
+        if job_id is None and self._database.has_one_writer and not self._is_any_due():
             return None  # an idle worker asks often; it need not take the write lock for that
         with self._database.write() as connection:
             return transitions.claim(connection, worker_id, lease_seconds, job_id)
@@ -102,6 +132,11 @@ class JobRepository:
     def _is_any_due(self) -> bool:
         with self._database.read() as connection:
             return connection.execute(transitions.ANY_DUE).first() is not None
+
+    def note_original(self, claim: Claim, original: Original) -> bool:
+        """Write what the fetched original of a claimed job is; False: the job is somebody else's by now."""
+        with self._database.write() as connection:
+            return transitions.note_original(connection, claim, original)
 
     def heartbeat(self, claim: Claim, lease_seconds: float) -> Lease:
         """Hold the job for another `lease_seconds` from now; says so where it is lost or nobody wants it."""
@@ -162,15 +197,16 @@ class JobRepository:
             transitions.cancel(connection, job_id, grace_seconds=self._grace_seconds)
             return _find(connection, job_id, user_id)
 
-    def replay(self, job_id: str, *, ttl_seconds: float = DAY_SECONDS) -> bool:
+    def replay(self, job_id: str, *, user_id: str, ttl_seconds: float = DAY_SECONDS) -> bool:
         """
-        Begin a dead letter anew, with all its attempts.
+        Begin a dead letter of the user's anew, with all its attempts.
 
-        False where the job is not failed (any more), was cancelled or rejected, its image is deleted or being
-        purged, and where a live job has its dedupe key.
+        False where the user has no such job, it is not failed (any more), was cancelled, or was rejected and
+        had its original uploaded; where its image is deleted or being purged, and where a live job has its
+        dedupe key.
         """
         with self._database.write() as connection:
-            return transitions.replay(connection, job_id, ttl_seconds)
+            return transitions.replay(connection, job_id, user_id, ttl_seconds)
 
     def job(self, job_id: str, user_id: str) -> Job | None:
         """The user's job; None where there is none or its image is deleted."""
@@ -198,6 +234,18 @@ class JobRepository:
             return connection.execute(STAGED, {"staging_path": staging_path}).first() is not None
 
 
+def _join_twin(connection: Connection, upload: NewJob) -> Receipt | None:
+    parameters = {"user_id": upload.user_id, "dedupe_key": upload.dedupe_key}
+    row = connection.execute(LIVE_TWIN, parameters).mappings().one_or_none()
+    if row is None and upload.reuse_completed:
+        row = connection.execute(COMPLETED_TWIN, parameters).mappings().one_or_none()
+    if row is None:
+        return None
+    receipt = Receipt(**row, quota=None, joined=True)
+    idempotency.point(connection, upload, receipt)
+    return receipt
+
+
 def _find(connection: Connection, job_id: str, user_id: str) -> Job | None:
     row = connection.execute(ONE_JOB, {"job_id": job_id, "user_id": user_id}).mappings().one_or_none()
     return None if row is None else to_job(row)
@@ -218,9 +266,13 @@ def to_job(row: RowMapping) -> Job:
         max_retries=row["max_retries"],
         crash_count=row["crash_count"],
         cancel_requested=row["cancel_requested_at"] is not None,
+        progress=100 if row["status"] == Status.COMPLETED else row["percent"] or 0,
         error=row["last_error"],
         error_code=row["error_code"],
         metadata=json.loads(row["processing_metadata"])["client"],
+        source_uri=row["source_uri"],
+        output_uri=row["output_uri"],
+        callback_url=row["callback_url"],
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],

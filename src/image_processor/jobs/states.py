@@ -38,9 +38,10 @@ LIVE = frozenset({Status.PENDING, Status.PROCESSING, Status.RETRYING})
 
 REPLAYABLE = frozenset({Reason.EXHAUSTED, Reason.POISON, Reason.EXPIRED})
 """
-The reasons after which an operator may start a job anew: the dead letters.
+The reasons after which a job may be started anew: the dead letters.
 
-Not after a rejection: it would end the same way, and the refused original is not kept.
+Not after a rejection: it would end the same way, and the refused original is not kept. But a job whose
+original is fetched may be: another one may be found at its address by then.
 """
 
 TRANSITIONS = frozenset(

@@ -4,20 +4,22 @@ from sqlalchemy import Connection
 
 from image_processor.jobs.clock import read_clock, statement, to_iso
 from image_processor.jobs.database import Database
-from image_processor.jobs.repository import to_job
+from image_processor.jobs.repository import JOB_COLUMNS, to_job
 from image_processor.jobs.states import Status
 from image_processor.jobs.values import DAY_SECONDS, Job, Statistics
+from image_processor.jobs.workers import SEEN_SECONDS
 
 # One part for each partial index.
 STATUS_BREAKDOWN = statement("""
 select status, count(*) as jobs from processing_jobs where status in ('pending', 'retrying') group by status
-union all select 'processing', count(*) from processing_jobs where status = 'processing'
+union all
+select 'processing', count(*) from processing_jobs where status = 'processing' and lease_until is not null
 union all select 'completed', count(*) from processing_jobs where status = 'completed'
 union all select 'failed', count(*) from processing_jobs where status = 'failed'
 """)
 
 COMPLETED_SINCE = statement("""
-select count(*) as completed, avg((julianday(completed_at) - julianday(started_at)) * 86400.0) as seconds
+select count(*) as completed, avg(<run_seconds>) as seconds
 from processing_jobs where status = 'completed' and completed_at >= :since
 """)
 
@@ -28,16 +30,12 @@ select count(*) from workers where seen_at > <now> - :seconds
 """)
 
 # Dead letters, and those that expired; what the user cancelled is no worry of theirs.
-FAILED_JOBS = statement("""
-select processing_jobs.* from processing_jobs join images on images.image_id = processing_jobs.image_id
+FAILED_JOBS = statement(f"""
+select {JOB_COLUMNS} from processing_jobs join images on images.image_id = processing_jobs.image_id
 where processing_jobs.status = 'failed' and processing_jobs.user_id = :user_id
   and processing_jobs.reason <> 'cancelled' and images.deleted_at is null
 order by processing_jobs.completed_at desc limit :limit
-""")
-
-
-SEEN_SECONDS = 60.0
-"""A worker says six times in that time that it is alive."""
+""")  # noqa: S608
 
 
 class StatisticsRepository:

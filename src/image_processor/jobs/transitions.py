@@ -8,13 +8,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection, RowMapping, exc
 
 from image_processor.errors import ImageProcessorError, InvalidRequestError, UnavailableError
 from image_processor.jobs.clock import statement
 from image_processor.jobs.retry import Decision, History, snooze
 from image_processor.jobs.states import Reason, Status
-from image_processor.jobs.values import Claim, Facts, Fence, Lease, NewUpload, Settlement
+from image_processor.jobs.values import Claim, Facts, Fence, Lease, NewJob, Original, Settlement
 from image_processor.pipeline import ImageFormat, Pipeline
 
 PIPELINE_VERSION = 1
@@ -28,32 +28,45 @@ insert into images (image_id, user_id, bucket, job_id, sha256, source_format, so
 values (:image_id, :user_id, :bucket, :job_id, :sha256, :source_format, :source_bytes, <now_iso>)
 """)
 
-# T1: (none) -> pending
+# T1: (none) -> pending. Whoever submits publishes the hint next, or takes `dispatched_at` back.
 INSERT_JOB = statement("""
 insert into processing_jobs (job_id, image_id, user_id, status, preset, pipeline, pipeline_version,
-  key_template, source_format, storage_bucket, staging_path, processing_metadata, max_retries, priority,
-  run_at, expires_at, dedupe_key, created_at)
+  key_template, source_format, source_uri, output_uri, callback_url, storage_bucket, staging_path,
+  processing_metadata, max_retries, priority, run_at, expires_at, dispatched_at, dispatch_count, dedupe_key,
+  created_at)
 values (:job_id, :image_id, :user_id, 'pending', :preset, :pipeline, :pipeline_version,
-  :key_template, :source_format, :bucket, :staging_path, :processing_metadata, :max_retries, :priority,
-  <now>, <now> + :ttl_seconds, :dedupe_key, <now_iso>)
+  :key_template, :source_format, :source_uri, :output_uri, :callback_url, :bucket, :staging_path,
+  :processing_metadata, :max_retries, :priority, <now>, <now> + :ttl_seconds, <now>, 1, :dedupe_key,
+  <now_iso>)
+on conflict (user_id, dedupe_key)
+  where dedupe_key is not null and status in ('pending', 'processing', 'retrying') do nothing
 returning created_at
 """)
+
+# The same as `status in ('pending', 'retrying')`, but no reason to search an index of all waiting jobs for
+# one whose id is known: PostgreSQL would, when there were none as it last looked.
+_WAITS = "status not in ('processing', 'completed', 'failed')"
 
 # T2: pending, retrying -> processing
 _CLAIM = """
 update processing_jobs
 set status = 'processing', claim_seq = claim_seq + 1, attempt_count = attempt_count + 1,
     worker_id = :worker_id, lease_until = <now> + :lease_seconds, started_at = <now_iso>
-where job_id = ({candidate}) and status in ('pending', 'retrying')
+where job_id = ({candidate}) and {waits}
 returning *, (select sha256 from images where images.image_id = processing_jobs.image_id) as sha256,
-  (select source_bytes from images where images.image_id = processing_jobs.image_id) as source_bytes
+  (select source_bytes from images where images.image_id = processing_jobs.image_id) as source_bytes,
+  (select source_format from images where images.image_id = processing_jobs.image_id) as image_format
 """
-_DUE = "status in ('pending', 'retrying') and run_at <= <now> and expires_at > <now>"
-BEST_DUE = f"select job_id from processing_jobs where {_DUE} order by priority, run_at, job_id limit 1"  # noqa: S608
-CLAIM_BEST = statement(_CLAIM.replace("{candidate}", BEST_DUE))
-CLAIM_ONE = statement(
-    _CLAIM.replace("{candidate}", f"select job_id from processing_jobs where job_id = :job_id and {_DUE}")  # noqa: S608
-)
+# The plus keeps planners from the index of expiry, in which the best job may stand anywhere.
+BEST_DUE = """
+select job_id from processing_jobs
+where status in ('pending', 'retrying') and run_at <= <now> and +expires_at > <now>
+order by priority, run_at, job_id limit 1"""
+ONE_DUE = f"""
+select job_id from processing_jobs
+where job_id = :job_id and {_WAITS} and run_at <= <now> and expires_at > <now>"""  # noqa: S608
+CLAIM_BEST = statement(_CLAIM.format(candidate=f"{BEST_DUE} <skip_locked>", waits=_WAITS))
+CLAIM_ONE = statement(_CLAIM.format(candidate=f"{ONE_DUE} <skip_locked>", waits=_WAITS))
 ANY_DUE = statement(BEST_DUE)
 
 # T3: processing -> processing
@@ -76,6 +89,13 @@ CANCEL_WON = statement("""
 select 1 from processing_jobs
 where job_id = :job_id and status = 'processing' and claim_seq = :claim_seq
   and cancel_requested_at is not null
+""")
+
+# The original of a claimed job was fetched: what it turned out to be.
+NOTE_ORIGINAL = statement("""
+update images set sha256 = :sha256, source_format = :source_format, source_bytes = :source_bytes
+where image_id = (select image_id from processing_jobs
+                  where job_id = :job_id and status = 'processing' and claim_seq = :claim_seq)
 """)
 
 SET_FACTS = statement("""
@@ -104,47 +124,56 @@ returning job_id, image_id, status, reason, attempt_count
 # T9: whose lease has ended, or whose worker is known to be dead
 LEASES_ENDED = statement("""
 select job_id, claim_seq, attempt_count, max_retries, crash_count, timeout_count from processing_jobs
-where status = 'processing' and lease_until < <now> order by lease_until limit :limit
+where status = 'processing' and lease_until < <now> order by lease_until limit :limit <skip_locked>
 """)
 LEASES_OF_WORKER = statement("""
 select job_id, claim_seq, attempt_count, max_retries, crash_count, timeout_count from processing_jobs
-where status = 'processing' and worker_id = :worker_id
+where status = 'processing' and lease_until is not null and worker_id = :worker_id <for_update>
 """)
 
 # T10: pending, retrying -> failed (expired)
-EXPIRE = statement("""
+EXPIRE = statement(f"""
+with late as (select job_id from processing_jobs
+              where status in ('pending', 'retrying') and expires_at <= <now>
+              order by expires_at limit :limit <skip_locked>)
 update processing_jobs
 set status = 'failed', reason = 'expired', completed_at = <now_iso>, error_code = 'expired',
     last_error = 'The job did not finish within its time to live.' || coalesce(' ' || last_error, '')
-where job_id in (select job_id from processing_jobs
-                 where status in ('pending', 'retrying') and expires_at <= <now>
-                 order by expires_at limit :limit)
-  and status in ('pending', 'retrying')
+where job_id in (select job_id from late) and {_WAITS}
 returning job_id, image_id, status, reason, attempt_count
-""")
+""")  # noqa: S608
+
+# Two statements that are to see the same job have it locked first.
+LOCK = statement("select image_id from processing_jobs where job_id = :job_id <for_update>")
 
 # T11: pending, retrying -> failed (cancelled)
-CANCEL_WAITING = statement("""
+CANCEL_WAITING = statement(f"""
 update processing_jobs
 set status = 'failed', reason = 'cancelled', completed_at = <now_iso>, error_code = 'cancelled',
     last_error = 'The job was cancelled.'
-where job_id = :job_id and status in ('pending', 'retrying')
+where job_id = :job_id and {_WAITS}
 returning image_id
-""")
+""")  # noqa: S608
 
-# T11b: the worker learns it with its next heartbeat
+# T11b: the worker learns it with its next heartbeat. Nobody joins such a job, nor is kept from a new one.
 CANCEL_RUNNING = statement("""
-update processing_jobs set cancel_requested_at = <now>
+update processing_jobs set cancel_requested_at = <now>, dedupe_key = null
 where job_id = :job_id and status = 'processing' and cancel_requested_at is null
 """)
 
 # T12: failed -> pending. Not while its objects are being removed: the purge would take the new ones.
+LOCK_FAILED = statement("""
+select image_id from processing_jobs
+where job_id = :job_id and user_id = :user_id and status = 'failed' <for_update>
+""")
+LOCK_IMAGE = statement("select image_id from images where image_id = :image_id <for_update>")
 REPLAY = statement("""
 update processing_jobs
 set status = 'pending', reason = null, attempt_count = 0, crash_count = 0, timeout_count = 0, run_at = <now>,
-    expires_at = <now> + :ttl_seconds, dispatched_at = null, dispatch_count = 0, last_error = null,
+    expires_at = <now> + :ttl_seconds, dispatched_at = <now>, dispatch_count = 1, last_error = null,
     error_code = null, started_at = null, completed_at = null
-where job_id = :job_id and status = 'failed' and reason in ('exhausted', 'poison', 'expired')
+where job_id = :job_id and status = 'failed'
+  and (reason in ('exhausted', 'poison', 'expired') or (reason = 'rejected' and source_uri is not null))
   and exists (select 1 from images where images.image_id = processing_jobs.image_id
               and deleted_at is null and purging_until is null)
   and not exists (select 1 from processing_jobs as twin
@@ -161,10 +190,17 @@ PURGE_NEVER = statement("update images set purge_after = null where image_id = :
 Row = RowMapping
 
 
-def insert(connection: Connection, upload: NewUpload) -> str:
-    """T1: write the image and its job; gives the time of creation."""
-    connection.execute(INSERT_IMAGE, _of_image(upload))
-    return str(connection.execute(INSERT_JOB, _of_job(upload)).scalar_one())
+class TwinError(UnavailableError):
+    """A live job of the same user with the same dedupe key came in between."""
+
+
+def insert(connection: Connection, job: NewJob) -> str:
+    """T1: write the image and its job; gives the time of creation. Raises TwinError: then undo the whole."""
+    connection.execute(INSERT_IMAGE, _of_image(job))
+    created_at = connection.execute(INSERT_JOB, _of_job(job)).scalar_one_or_none()
+    if created_at is None:
+        raise TwinError("The same job was submitted a moment ago; try again.")
+    return str(created_at)
 
 
 def claim(connection: Connection, worker_id: str, lease_seconds: float, job_id: str | None) -> Claim | None:
@@ -211,6 +247,16 @@ def complete(connection: Connection, claim: Claim, facts: Facts) -> bool:
     return True
 
 
+def note_original(connection: Connection, claim: Claim, original: Original) -> bool:
+    """Write what the fetched original is; False: the job is somebody else's by now."""
+    parameters = {
+        "sha256": original.sha256,
+        "source_format": original.format.value,
+        "source_bytes": original.size_bytes,
+    }
+    return connection.execute(NOTE_ORIGINAL, {**_fence(claim), **parameters}).rowcount == 1
+
+
 def is_cancel_requested(connection: Connection, claim: Claim) -> bool:
     """Whether the job is still this claim's, and nobody wants it."""
     return connection.execute(CANCEL_WON, _fence(claim)).first() is not None
@@ -247,6 +293,7 @@ def expire(connection: Connection, limit: int, *, grace_seconds: float) -> list[
 
 def cancel(connection: Connection, job_id: str, *, grace_seconds: float) -> None:
     """T11: end a waiting job at once, ask for the end of a running one, leave a finished one alone."""
+    connection.execute(LOCK, {"job_id": job_id})
     row = connection.execute(CANCEL_WAITING, {"job_id": job_id}).one_or_none()
     if row is None:
         connection.execute(CANCEL_RUNNING, {"job_id": job_id})
@@ -254,12 +301,20 @@ def cancel(connection: Connection, job_id: str, *, grace_seconds: float) -> None
         purge_later(connection, [row.image_id], grace_seconds)
 
 
-def replay(connection: Connection, job_id: str, ttl_seconds: float) -> bool:
+def replay(connection: Connection, job_id: str, user_id: str, ttl_seconds: float) -> bool:
     """T12: a dead letter begins anew; what its attempts stored is kept until the new ones overwrite it."""
-    row = connection.execute(REPLAY, {"job_id": job_id, "ttl_seconds": ttl_seconds}).one_or_none()
+    image_id = connection.execute(LOCK_FAILED, {"job_id": job_id, "user_id": user_id}).scalar_one_or_none()
+    if image_id is None:
+        return False
+    connection.execute(LOCK_IMAGE, {"image_id": image_id})
+    try:
+        with connection.begin_nested():
+            row = connection.execute(REPLAY, {"job_id": job_id, "ttl_seconds": ttl_seconds}).first()
+    except exc.IntegrityError:  # a live job with its dedupe key came in this moment
+        return False
     if row is None:
         return False
-    connection.execute(PURGE_NEVER, {"image_id": row.image_id})
+    connection.execute(PURGE_NEVER, {"image_id": image_id})
     return True
 
 
@@ -295,12 +350,12 @@ def _settled(connection: Connection, row: Row, grace_seconds: float) -> Settleme
     )
 
 
-def _of_image(upload: NewUpload) -> dict[str, Any]:
-    names = ("image_id", "user_id", "bucket", "job_id", "sha256", "source_format", "source_bytes")
-    return {name: getattr(upload, name) for name in names}
+def _of_image(job: NewJob) -> dict[str, Any]:
+    names = ("image_id", "user_id", "bucket", "job_id", "sha256", "source_bytes")
+    return {name: getattr(job, name) for name in names} | {"source_format": job.source_format or ""}
 
 
-def _of_job(upload: NewUpload) -> dict[str, Any]:
+def _of_job(job: NewJob) -> dict[str, Any]:
     names = (
         *(
             "job_id",
@@ -308,16 +363,17 @@ def _of_job(upload: NewUpload) -> dict[str, Any]:
             "user_id",
             "preset",
             "key_template",
-            "source_format",
             "bucket",
             "staging_path",
         ),
+        *("source_uri", "output_uri", "callback_url"),
         *("max_retries", "priority", "ttl_seconds", "dedupe_key"),
     )
-    return {name: getattr(upload, name) for name in names} | {
-        "pipeline": upload.pipeline.model_dump_json(),
+    return {name: getattr(job, name) for name in names} | {
+        "source_format": job.source_format or "",
+        "pipeline": job.pipeline.model_dump_json(),
         "pipeline_version": PIPELINE_VERSION,
-        "processing_metadata": _client_metadata(upload.metadata),
+        "processing_metadata": _client_metadata(job.metadata),
     }
 
 
@@ -329,8 +385,8 @@ def _client_metadata(metadata: Mapping[str, Any]) -> str:
 
 
 def _clean(message: str) -> str:
-    """A message of bounded length that the database can store: file names may bring lone surrogates."""
-    return message[:MAX_ERROR_LENGTH].encode(errors="replace").decode()
+    """A message of bounded length that a database can store: file names may bring lone surrogates."""
+    return message[:MAX_ERROR_LENGTH].replace("\0", "?").encode(errors="replace").decode()
 
 
 def _to_claim(row: Row) -> Claim:
@@ -345,11 +401,13 @@ def _to_claim(row: Row) -> Claim:
         pipeline=Pipeline.model_validate_json(row["pipeline"]),
         pipeline_version=row["pipeline_version"],
         key_template=row["key_template"],
-        source_format=ImageFormat(row["source_format"]),
+        source_uri=row["source_uri"],
+        source_format=ImageFormat(row["image_format"]) if row["image_format"] else None,
         source_bytes=row["source_bytes"],
         sha256=row["sha256"],
         bucket=row["storage_bucket"],
         staging_path=row["staging_path"],
+        output_uri=row["output_uri"],
         metadata=json.loads(row["processing_metadata"])["client"],
         created_at=row["created_at"],
     )

@@ -32,19 +32,37 @@ class Priority(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewUpload:
-    """A staged original and what is to be made of it."""
+class Idempotency:
+    """A key under which a client may send the same request again and get the same job."""
+
+    key: str
+    fingerprint: str
+    """Of the request: the same key with another one is refused."""
+    ttl_seconds: float = DAY_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """An original, staged or still to be fetched, and what is to be made of it."""
 
     user_id: str
     bucket: str
     preset: str
     pipeline: Pipeline
     key_template: str
-    source_format: ImageFormat
-    source_bytes: int
-    sha256: str
-    """Hexadecimal, of the original's bytes."""
     staging_path: str
+    """The original's name in the stage; for one that is still to be fetched, the name it will get."""
+    source_uri: str | None = None
+    """Where a worker fetches the original from; None where it is staged."""
+    source_format: ImageFormat | None = None
+    """None while the original is still to be fetched."""
+    source_bytes: int = 0
+    sha256: str = ""
+    """Hexadecimal, of the original's bytes; empty while it is still to be fetched."""
+    output_uri: str | None = None
+    """Where the only variant goes; None for the storage, by the key template."""
+    callback_url: str | None = None
+    """Told when the job has come to rest."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What the client sent along; handed back as it came."""
     priority: Priority = Priority.NORMAL
@@ -53,8 +71,20 @@ class NewUpload:
     max_retries: int = 3
     dedupe_key: str | None = None
     """A live job of the same user with the same key is joined in place of a new one."""
+    reuse_completed: bool = False
+    """Whether a completed job with the same dedupe key will do as well."""
+    idempotency: Idempotency | None = None
     job_id: str = field(default_factory=new_id)
     image_id: str = field(default_factory=new_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """What a fetched original turned out to be."""
+
+    sha256: str
+    format: ImageFormat
+    size_bytes: int
 
 
 class RateLimit(Value):
@@ -87,7 +117,9 @@ class Receipt:
     quota: Quota | None
     """After this upload; None where there is no limit."""
     joined: bool = False
-    """Whether the ids are those of a live job with the same dedupe key; the staged file is in vain then."""
+    """Whether the ids are those of a job that was there before; the staged file is in vain then."""
+    replayed: bool = False
+    """Whether the same request had been answered before, under the same idempotency key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +143,16 @@ class Claim(Fence):
     pipeline: Pipeline
     pipeline_version: int
     key_template: str
-    source_format: ImageFormat
+    source_uri: str | None
+    """Where the original is to be fetched from; None where it was staged at submit."""
+    source_format: ImageFormat | None
+    """None while the original was never fetched; so for the next two."""
     source_bytes: int
     sha256: str
     bucket: str
     staging_path: str
+    output_uri: str | None
+    """Where the only variant goes; None for the storage, by the key template."""
     metadata: Mapping[str, Any]
     created_at: str
 
@@ -135,6 +172,7 @@ class StoredVariant(Value):
     """One file in the storage, as readers find it."""
 
     key: str
+    """In the storage; or the URI that the job was asked to write to."""
     width: int
     height: int
     format: ImageFormat
@@ -182,11 +220,16 @@ class Job:
     max_retries: int
     crash_count: int
     cancel_requested: bool
+    progress: int
+    """How much of the present attempt is done, in percent; 100 once completed."""
     error: str | None
     """The sentence of the last error."""
     error_code: str | None
     metadata: Mapping[str, Any]
     """What the client sent along."""
+    source_uri: str | None
+    output_uri: str | None
+    callback_url: str | None
     created_at: str
     started_at: str | None
     """When the last attempt began."""
@@ -210,7 +253,8 @@ class Image:
     status: Status
     """Of its job."""
     sha256: str
-    source_format: ImageFormat
+    """Empty while the original was never fetched."""
+    source_format: ImageFormat | None
     source_bytes: int
     width: int | None
     height: int | None
@@ -228,7 +272,8 @@ class Purge:
     user_id: str
     bucket: str
     sha256: str
-    source_format: ImageFormat
+    source_format: ImageFormat | None
+    """None where the original was never fetched, and so nothing stored."""
     created_at: str
     variants: Mapping[str, StoredVariant]
     """What a finished job stored; empty where the job failed."""

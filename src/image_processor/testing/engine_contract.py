@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from image_processor.engine.base import Engine, Facts, InspectRequest, Rendering, RenderRequest
+from image_processor.engine.base import (
+    Engine,
+    Facts,
+    InspectRequest,
+    OnProgress,
+    Rendering,
+    RenderRequest,
+)
 from image_processor.errors import (
     CorruptImageError,
     FileTooLargeError,
@@ -90,6 +97,14 @@ class EngineContract:
         rendering = render(engine, folder, a_photo(), BUILTIN_PRESETS["thumbnails"].pipeline)
         written = {path.name for path in (folder / "out").iterdir()}
         assert written == {variant.path.name for variant in rendering.variants}
+
+    def test_progress_grows_to_one(self, engine: Engine, folder: Path) -> None:
+        told: list[float] = []
+        render(engine, folder, a_photo(), BUILTIN_PRESETS["web"].pipeline, told.append)
+        assert told == sorted(told)
+        assert told[0] > 0
+        assert told[-1] == 1.0
+        assert len(told) > 1
 
     def test_the_dominant_color_is_rrggbb(self, engine: Engine, folder: Path) -> None:
         rendering = render(engine, folder, a_photo(), SMALL_WEBP)
@@ -279,7 +294,13 @@ def one(
     return Pipeline(variants=(variant,))
 
 
-def render(engine: Engine, folder: Path, original: Original, pipeline: Pipeline) -> Rendering:
+def render(
+    engine: Engine,
+    folder: Path,
+    original: Original,
+    pipeline: Pipeline,
+    on_progress: OnProgress | None = None,
+) -> Rendering:
     """The rendering of the original, its files in `out`, a directory of the folder that is emptied before."""
     output = folder / "out"
     output.mkdir(exist_ok=True)
@@ -294,7 +315,7 @@ def render(engine: Engine, folder: Path, original: Original, pipeline: Pipeline)
         output_directory=output,
         limits=original.limits,
     )
-    return engine.render(request, deadline_seconds=DEADLINE_SECONDS)
+    return engine.render(request, deadline_seconds=DEADLINE_SECONDS, on_progress=on_progress)
 
 
 def inspect(engine: Engine, folder: Path, original: Original, **wanted: Any) -> Facts:

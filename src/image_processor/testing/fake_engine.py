@@ -9,6 +9,7 @@ from image_processor.engine.base import (
     ColorSpace,
     Facts,
     InspectRequest,
+    OnProgress,
     Original,
     PaletteColor,
     RenderedVariant,
@@ -60,19 +61,26 @@ class FakeEngine:
         self._is_at_work = False
         self._is_interrupted = False
 
-    def render(self, request: RenderRequest, *, deadline_seconds: float) -> Rendering:
-        """What `Engine.render` promises, but for the pixels."""
+    def render(
+        self, request: RenderRequest, *, deadline_seconds: float, on_progress: OnProgress | None = None
+    ) -> Rendering:
+        """What `Engine.render` promises, but for the pixels; each variant is an equal share of the work."""
         self._begin(request, deadline_seconds)
         header = _upright(_read_header(request), request)
         plan = make_plan(
             request.pipeline, request.source_format, Size(header.width, header.height), request.limits
         )
+        variants = []
+        for variant in plan.variants:
+            variants.append(_write(variant, header, request.output_directory))
+            if on_progress:
+                on_progress(len(variants) / len(plan.variants))
         return Rendering(
             width=header.width,
             height=header.height,
             frames=header.frames,
             dominant_color=COLOR,
-            variants=tuple(_write(variant, header, request.output_directory) for variant in plan.variants),
+            variants=tuple(variants),
         )
 
     def inspect(self, request: InspectRequest, *, deadline_seconds: float) -> Facts:

@@ -15,9 +15,11 @@ from image_processor.runner import Ending
 from image_processor.settings import Settings, load_settings
 from image_processor.signals import on_stop_signals
 from image_processor.telemetry import emit, log_events
+from image_processor.worker.courier import Couriers
 from image_processor.worker.heartbeat import LeaseKeeper
 from image_processor.worker.presence import Presence
 from image_processor.worker.slot import Slot
+from image_processor.worker.stall import StallDetector
 
 STOP_GRACE_SECONDS = 20.0
 """How long running jobs may go on after SIGTERM before they are handed back."""
@@ -40,18 +42,22 @@ def main(arguments: Sequence[str]) -> int:
 def run_worker(settings: Settings, *, worker_id: str | None = None) -> int:
     """Process uploads until told to stop; the exit code is 0 unless a thread died."""
     log_events(json=settings.log_format == "json")
-    worker = Worker(build_worker(settings), worker_id or str(uuid.uuid4()))
+    worker_id = worker_id or str(uuid.uuid4())
+    worker = Worker(build_worker(settings, worker_id=worker_id), worker_id)
     on_stop_signals(worker.signalled)
     return worker.run()
 
 
 class Worker:
-    """Slots, heartbeat and sweeper, each on a thread that lasts as long as the process."""
+    """Slots and those who keep the house for them, each on a thread that lasts as long as the process."""
 
     def __init__(self, parts: WorkerParts, worker_id: str) -> None:
         self._parts = parts
         self._worker_id = worker_id
         self._leases = LeaseKeeper(parts.jobs, lease_seconds=parts.settings.lease_seconds)
+        self._stall = StallDetector(
+            parts.dispatch, transport=parts.transport.name, stall_seconds=parts.settings.stall_seconds
+        )
         self._stop_claiming = threading.Event()
         self._stop_beating = threading.Event()
         self._news: queue.SimpleQueue[int | threading.Thread] = queue.SimpleQueue()
@@ -68,11 +74,7 @@ class Worker:
             self._thread(f"slot-{number}", self._new_slot().run, self._stop_claiming)
             for number in range(self._parts.settings.workers)
         ]
-        keepers = [
-            self._thread("heartbeat", self._leases.run, self._stop_beating),
-            self._thread("sweeper", self._parts.sweeper.run, self._stop_beating),
-            self._thread("presence", self._new_presence().run, self._stop_beating),
-        ]
+        keepers = [self._thread(name, run, self._stop_beating) for name, run in self._keepers().items()]
         emit("worker.started", worker_id=self._worker_id, slots=len(slots), pid=os.getpid())
         self._next_news()
         self._stop_claiming.set()
@@ -85,12 +87,24 @@ class Worker:
         emit("worker.stopped", worker_id=self._worker_id)
         return 1 if self._failed else 0
 
+    def _keepers(self) -> dict[str, Callable[[threading.Event], None]]:
+        keepers: dict[str, Callable[[threading.Event], None]] = {
+            "heartbeat": self._leases.run,
+            "sweeper": self._parts.sweeper.run,
+            "presence": self._new_presence().run,
+        }
+        if self._parts.courier is not None:
+            keepers["couriers"] = Couriers(self._parts.courier).run
+        return keepers
+
     def _new_slot(self) -> Slot:
         parts = self._parts
         return Slot(
             worker_id=self._worker_id,
             jobs=parts.jobs,
+            dispatch=parts.dispatch,
             transport=parts.transport,
+            stall=self._stall,
             runner=parts.runner,
             leases=self._leases,
             new_engine=parts.new_engine,
@@ -99,8 +113,12 @@ class Worker:
         )
 
     def _new_presence(self) -> Presence:
-        slots = self._parts.settings.workers
-        return Presence(workers=self._parts.workers, worker_id=self._worker_id, slots=slots)
+        return Presence(
+            workers=self._parts.workers,
+            worker_id=self._worker_id,
+            slots=self._parts.settings.workers,
+            stall=self._stall,
+        )
 
     def _end(self, threads: Sequence[threading.Thread], seconds: float) -> bool:
         """Whether all threads ended within so many seconds, and before the next signal."""

@@ -19,6 +19,7 @@ from image_processor.engine.vips.engine import VipsEngine
 from image_processor.settings import load_settings
 from image_processor.worker.heartbeat import LeaseKeeper
 from image_processor.worker.slot import Slot
+from image_processor.worker.stall import StallDetector
 from integration.api.announced import Announced
 
 SECRET = "a secret of the tests, as long as it has to be"
@@ -98,6 +99,8 @@ class Front:
         return Slot(
             worker_id="worker-1",
             jobs=parts.jobs,
+            dispatch=parts.dispatch,
+            stall=StallDetector(parts.dispatch, transport=parts.transport.name, stall_seconds=60),
             transport=parts.transport,
             runner=parts.runner,
             leases=LeaseKeeper(parts.jobs, lease_seconds=30),
@@ -133,9 +136,12 @@ class Front:
         self.worker.close()
 
 
-def upload(client: httpx.Client, content: bytes | None = None, **fields: str) -> httpx.Response:
+def upload(
+    client: httpx.Client, content: bytes | None = None, headers: dict[str, str] | None = None, **fields: str
+) -> httpx.Response:
     content = picture() if content is None else content
-    return client.post("/api/v1/images/upload", files={"file": content}, data={"bucket": "tests", **fields})
+    fields = {"bucket": "tests", **fields}
+    return client.post("/api/v1/images/upload", files={"file": content}, data=fields, headers=headers)
 
 
 def accepted(client: httpx.Client, content: bytes | None = None, **fields: str) -> dict[str, str]:

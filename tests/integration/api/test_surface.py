@@ -1,5 +1,6 @@
 """What holds for every answer: headers, CORS, the schema, and that it is the truth."""
 
+import base64
 import json
 
 import pytest
@@ -11,6 +12,16 @@ PATHS = {
     ("POST", "/api/v1/images/upload"),
     ("GET", "/api/v1/images/jobs/{job_id}"),
     ("GET", "/api/v1/images/jobs/{job_id}/result"),
+    ("GET", "/api/v1/images/jobs/{job_id}/events"),
+    ("POST", "/jobs"),
+    ("GET", "/jobs"),
+    ("GET", "/jobs/failed"),
+    ("GET", "/jobs/{job_id}"),
+    ("GET", "/jobs/{job_id}/events"),
+    ("POST", "/jobs/{job_id}/retry"),
+    ("POST", "/jobs/{job_id}/cancel"),
+    ("GET", "/jobs/{job_id}/deliveries"),
+    ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/replay"),
     ("GET", "/api/v1/images/batch"),
     ("GET", "/api/v1/images/{image_id}"),
     ("DELETE", "/api/v1/images/{image_id}"),
@@ -63,7 +74,10 @@ def test_the_schema_knows_the_form(schema):
     upload_form = schema["paths"]["/api/v1/images/upload"]["post"]["requestBody"]["content"]
     fields = upload_form["multipart/form-data"]["schema"]
     assert fields["required"] == ["file", "bucket"]
-    assert set(fields["properties"]) == {"file", "bucket", "metadata", "preset"}
+    assert set(fields["properties"]) == {
+        *("file", "bucket", "metadata", "preset"),
+        *("priority", "callback_url", "reuse"),
+    }
 
 
 def test_the_documentation_is_there(front):
@@ -209,13 +223,17 @@ def test_headers_are_read_in_any_case(front, client):
     assert answer.status_code == 200
 
 
-def test_a_walk_sees_every_operation_succeed_as_announced(front, client):
+def test_a_walk_sees_every_operation_succeed_as_announced(make_front, tmp_path):
+    secret = "whsec_" + base64.b64encode(bytes(32)).decode()
+    front = make_front(file_roots=(tmp_path,), webhook_secret=secret)
+    client = front.client()
     job = accepted(client)
     front.work()
     image = f"/api/v1/images/{job['image_id']}"
     for path in (
         job["status_url"],
         f"{job['status_url']}/result",
+        f"{job['status_url']}/events",
         image,
         f"{image}/all",
         f"{image}/direct",
@@ -224,7 +242,20 @@ def test_a_walk_sees_every_operation_succeed_as_announced(front, client):
         "/api/v1/health/stats",
         "/api/v1/health/failed",
         client.get(image).json()["url"],
+        *walk_the_jobs(front, client, tmp_path),
     ):
         assert client.get(path).status_code == 200
     client.delete(image)
     assert {(method, path) for method, path, status in front.announced.seen if status < 300} == PATHS
+
+
+def walk_the_jobs(front, client, folder):
+    """Submit, fail, retry and cancel; gives what can be read of it then."""
+    asked = {"input": f"file://{folder}/none.png", "callback_url": "https://example.com/hook"}
+    job = f"/jobs/{client.post('/jobs', json=asked).json()['job_id']}"
+    front.work()
+    delivery = client.get(f"{job}/deliveries").json()["deliveries"][0]["delivery_id"]
+    assert client.post(f"{job}/deliveries/{delivery}/replay").status_code == 202
+    assert client.post(f"{job}/retry").status_code == 202
+    assert client.post(f"{job}/cancel").status_code == 200
+    return "/jobs", "/jobs/failed", job, f"{job}/events", f"{job}/deliveries"

@@ -236,9 +236,3 @@ def test_no_token_is_refused_before_the_body_is_read(front):
 
     answer = front.client(user=None).post("/api/v1/images/upload", content=unread())
     assert_refused(answer, 401, "not_authenticated")
-
-
-def test_the_same_picture_twice_is_two_images(client):
-    first, second = accepted(client, SMALL), accepted(client, SMALL)
-    assert first["image_id"] != second["image_id"]
-    assert first["job_id"] != second["job_id"]

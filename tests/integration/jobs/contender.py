@@ -1,4 +1,4 @@
-"""One of several processes that fight over a database: `contender.py ROLE PATH NAME`; its gains as JSON."""
+"""One of several processes that fight over a database: `contender.py ROLE WHERE NAME`; its gains as JSON."""
 
 import json
 import sys
@@ -46,8 +46,8 @@ def reap(database, name):
     return reaped
 
 
-def main(role, path, name):
-    database = Database.open(Path(path))
+def main(role, where, name):
+    database = Database.open(where if "://" in where else Path(where))
     print("ready", flush=True)
     sys.stdin.readline()
     outcome = {"migrate": migrate, "claim": claim, "upload": upload, "reap": reap}[role](database, name)

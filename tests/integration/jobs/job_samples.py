@@ -1,6 +1,6 @@
 """Sample uploads and results, for the tests of the jobs and for the processes that they start."""
 
-from image_processor.jobs import Facts, NewUpload, RateLimit, StoredVariant
+from image_processor.jobs import Facts, NewJob, RateLimit, StoredVariant
 from image_processor.pipeline import BUILTIN_PRESETS, ImageFormat
 
 UNLIMITED = RateLimit(max_uploads=0)
@@ -20,7 +20,7 @@ def an_upload(**fields):
         "staging_path": "staged.jpg",
         "metadata": {"trip": "Lisbon"},
     }
-    return NewUpload(**(given | fields))
+    return NewJob(**(given | fields))
 
 
 def some_facts():

@@ -15,8 +15,14 @@ from image_processor.errors import (
     UnavailableError,
 )
 from image_processor.jobs import Database, JobRepository
-from image_processor.jobs import database as module
+from image_processor.jobs import sqlite as module
 from integration.jobs.job_samples import UNLIMITED, an_upload
+
+
+@pytest.fixture
+def where(database_path):
+    """SQLite's; PostgreSQL has a module of its own."""
+    return database_path
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def hurried(database_path):
 
 def connect(path):
     # Two builds of SQLite in one process undo each other's locks: this must be the same one.
-    return module._sqlite.connect(path, isolation_level=None)
+    return module.driver.connect(path, isolation_level=None)
 
 
 def schema(database):

@@ -107,7 +107,7 @@ def test_every_type_of_event_is_written(room):
     room.jobs.snooze(claim, 0)
     claim = room.jobs.claim("w", 60)
     room.jobs.fail(claim, StorageError("The storage answered wrongly."))
-    room.jobs.replay(claim.job_id)
+    room.replay(claim.job_id)
     claim = room.jobs.claim("w", 60)
     room.jobs.complete(claim, some_facts())
     room.images.delete(claim.image_id, "ada")

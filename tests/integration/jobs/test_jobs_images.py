@@ -1,7 +1,10 @@
+import time
+
 import pytest
 
 from image_processor.errors import CorruptImageError, StorageError
 from image_processor.jobs import Lease, Reason, Status
+from image_processor.jobs.clock import to_iso
 from integration.jobs.job_samples import some_facts
 
 
@@ -19,8 +22,7 @@ def dead_letter(room, **fields):
 
 def purge_in(room, image_id):
     """Seconds until the image's objects are to be removed."""
-    now = "(julianday('now') - 2440587.5) * 86400.0"
-    sql = f"select purge_after - {now} as seconds from images where image_id = :id"
+    sql = "select purge_after - <now> as seconds from images where image_id = :id"
     return room.row(sql, id=image_id)["seconds"]
 
 
@@ -93,7 +95,7 @@ def test_deleting_while_processing_asks_for_the_end_and_nothing_is_published(roo
 def test_a_deleted_image_is_never_replayed(room):
     claim = dead_letter(room)
     room.images.delete(claim.image_id, "ada")
-    assert not room.jobs.replay(claim.job_id)
+    assert not room.replay(claim.job_id)
 
 
 # The purge
@@ -190,7 +192,7 @@ def test_a_purge_written_by_a_newer_version_holds_nobody_up(room):
 
 def test_a_replay_calls_the_purge_off(room):
     claim = dead_letter(room)
-    assert room.jobs.replay(claim.job_id)
+    assert room.replay(claim.job_id)
     let_the_grace_pass(room)
     assert room.images.purgeable() == []
 
@@ -199,21 +201,21 @@ def test_a_job_is_not_replayed_while_its_objects_are_being_removed(room):
     claim = dead_letter(room)
     let_the_grace_pass(room)
     room.images.purgeable()
-    assert not room.jobs.replay(claim.job_id)
+    assert not room.replay(claim.job_id)
     let_the_leases_of_purges_pass(room)  # its sweeper died: another one must finish first
-    assert not room.jobs.replay(claim.job_id)
+    assert not room.replay(claim.job_id)
     room.images.purgeable()
     room.images.mark_purged(claim.image_id)
-    assert room.jobs.replay(claim.job_id)
+    assert room.replay(claim.job_id)
 
 
 # Pruning
 
 
 def make_old(room, days=40):
-    shift = f"strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-{days} days')"
-    room.execute(f"update processing_jobs set completed_at = {shift} where completed_at is not null")
-    room.execute(f"update images set deleted_at = {shift} where deleted_at is not null")
+    then = to_iso(time.time() - days * 86_400)
+    room.execute("update processing_jobs set completed_at = :then where completed_at is not null", then=then)
+    room.execute("update images set deleted_at = :then where deleted_at is not null", then=then)
 
 
 def purge_all(room):

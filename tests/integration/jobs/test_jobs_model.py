@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from image_processor.errors import (
     StorageFullError,
 )
 from image_processor.jobs import Database, Lease, RateLimit, Status
-from integration.jobs.conftest import Room
+from integration.jobs.conftest import Room, emptied
 from integration.jobs.job_samples import an_upload, some_facts
 
 HELD, ENDED = 3600.0, -1.0
@@ -77,20 +76,22 @@ class Modelled:
 
 
 class JobsAndTheirModel(RuleBasedStateMachine):
-    template: Path
     claims = Bundle("claims")
+
+    @staticmethod
+    def fresh() -> Path | str:
+        """Where an empty database is."""
+        raise NotImplementedError
 
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        path = Path(shutil.copy(self.template, Path(self.folder.name) / "processor.db"))
-        self.room = Room(path, Database.open(path))
+        where = self.fresh()
+        self.room = Room(where, Database.open(where))
         self.model: dict[str, Modelled] = {}
         self.known = {}
 
     def teardown(self):
         self.room.database.close()
-        self.folder.cleanup()
 
     def any_job(self, data):
         return self.model[data.draw(st.sampled_from(sorted(self.model)))]
@@ -258,7 +259,7 @@ class JobsAndTheirModel(RuleBasedStateMachine):
     def replay(self, data):
         job = self.any_job(data)
         may = job.status == "failed" and job.reason in DEAD and not job.deleted and not job.purging
-        assert self.room.jobs.replay(job.job_id, ttl_seconds=HELD) is may
+        assert self.room.jobs.replay(job.job_id, user_id="ada", ttl_seconds=HELD) is may
         if may:
             job.status, job.reason, job.expired, job.asleep = "pending", None, False, False
             job.attempts = job.crashes = job.timeouts = 0
@@ -330,12 +331,21 @@ class JobsAndTheirModel(RuleBasedStateMachine):
         assert counted == {status: expected[status] for status in Status}
 
 
-def test_the_repositories_do_what_the_model_does(migrated):
+def test_the_repositories_do_what_the_model_does(migrated, tmp_path):
+    check(lambda: Path(shutil.copy(migrated, tmp_path / "processor.db")), examples=40)
+
+
+@pytest.mark.slow
+def test_the_repositories_do_the_same_on_postgresql(shared_url):
+    check(lambda: emptied(shared_url), examples=10)
+
+
+def check(make, *, examples):
     class Bound(JobsAndTheirModel):
-        template = migrated
+        fresh = staticmethod(make)
 
     Bound.TestCase.settings = settings(
-        max_examples=40,
+        max_examples=examples,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -16,6 +16,7 @@ PLANS = [
     (transitions.EXPIRE, "INDEX jobs_expiry (expires_at<?)"),
     (repository.NEXT_DUE, "COVERING INDEX jobs_expiry (expires_at>?)"),
     (repository.LIVE_TWIN, "INDEX jobs_dedupe (user_id=? AND dedupe_key=?)"),
+    (repository.COMPLETED_TWIN, "INDEX jobs_reusable (user_id=? AND dedupe_key=?)"),
     (statistics.FAILED_JOBS, "INDEX jobs_failed_by_user (user_id=?)"),
     (repository.STAGED, "INDEX jobs_staging (staging_path=?)"),
     (repository.EVENTS, "INDEX events_by_job (job_id=?)"),
@@ -30,6 +31,12 @@ PLANS = [
     (statistics.STATUS_BREAKDOWN, "COVERING INDEX jobs_failed"),
     (statistics.COMPLETED_SINCE, "INDEX jobs_completed (completed_at>?)"),
 ]
+
+
+@pytest.fixture
+def where(database_path):
+    """SQLite's; PostgreSQL has a module of its own."""
+    return database_path
 
 
 def plan(room, statement):

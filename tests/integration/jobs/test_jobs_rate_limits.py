@@ -55,9 +55,10 @@ def test_a_submit_that_fails_gives_its_slot_back(room):
     assert room.rate_limits.quota("ada", THREE).remaining == 2
 
 
-def test_joining_a_live_twin_takes_no_slot(room):
-    submit(room, THREE, dedupe_key="k")
-    assert submit(room, THREE, dedupe_key="k").quota.remaining == 2
+def test_an_upload_that_joins_a_live_twin_is_an_upload_all_the_same(room):
+    assert [submit(room, THREE, dedupe_key="k").quota.remaining for _ in range(3)] == [2, 1, 0]
+    with pytest.raises(RateLimitError):
+        submit(room, THREE, dedupe_key="k")
 
 
 def test_the_next_window_begins_afresh(room):

@@ -1,7 +1,10 @@
+import time
+
 import pytest
 
 from image_processor.errors import CorruptImageError, StorageError
 from image_processor.jobs import Status, WorkerRepository
+from image_processor.jobs.clock import to_iso
 from integration.jobs.job_samples import some_facts
 
 
@@ -13,14 +16,14 @@ def test_an_empty_service(room):
 
 
 def test_the_numbers(room):
-    for seconds, ended in ((4, "-1 hour"), (8, "-23 hours"), (100, "-25 hours")):
+    for seconds, hours in ((4, 1), (8, 23), (100, 25)):
         claim = room.claim()
         room.jobs.complete(claim, some_facts())
+        ended = time.time() - hours * 3600
         room.execute(
-            "update processing_jobs set completed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :ended),"
-            " started_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', :ended, :before) where job_id = :id",
-            ended=ended,
-            before=f"-{seconds} seconds",
+            "update processing_jobs set completed_at = :ended, started_at = :began where job_id = :id",
+            ended=to_iso(ended),
+            began=to_iso(ended - seconds),
             id=claim.job_id,
         )
     room.jobs.fail(room.claim(), CorruptImageError("Truncated."))
@@ -67,6 +70,18 @@ def test_active_workers_are_those_that_were_heard_of_within_a_minute(room):
     workers.forget("stopped")
     room.execute("update workers set seen_at = seen_at - 61 where worker_id = 'silent'")
     assert room.statistics.active_workers() == 2
+    assert workers.living() == {"a", "b"}
+    assert workers.living(seconds=120.0) == {"a", "b", "silent"}
+
+
+def test_stalled_workers_are_those_that_are_alive_and_say_so(room):
+    workers = WorkerRepository(room.database)
+    for worker_id in ("recovered", "deaf", "silent"):
+        workers.report(worker_id, 2, 1_700_000_000.0)
+    workers.report("recovered", 2)
+    workers.report("fine", 2)
+    room.execute("update workers set seen_at = seen_at - 61 where worker_id = 'silent'")
+    assert workers.stalled() == 1
 
 
 def test_workers_that_are_silent_for_a_day_are_forgotten_with_the_next_one(room):
@@ -75,4 +90,4 @@ def test_workers_that_are_silent_for_a_day_are_forgotten_with_the_next_one(room)
         workers.report(worker_id, slots=2)
     room.execute("update workers set seen_at = seen_at - 86401 where worker_id = 'silent'")
     workers.forget("nobody")
-    assert room.row("select group_concat(worker_id) as ids from workers")["ids"] == "a"
+    assert room.row("select * from workers")["worker_id"] == "a"

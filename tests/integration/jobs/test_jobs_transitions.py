@@ -34,7 +34,7 @@ def waiting(room, status):
 
 def test_submit_is_visible_to_its_user_only_and_to_another_connection(room):
     receipt = room.submit(metadata={"trip": "Lisbon", "emoji": "🏖", "deep": [1, {"a": None}]})
-    other = Database.open(room.path)
+    other = Database.open(room.where)
     with other.read() as connection:
         rows = connection.exec_driver_sql("select status, storage_bucket from processing_jobs").all()
     other.close()
@@ -233,7 +233,7 @@ def test_a_job_has_four_attempts_then_is_exhausted(room):
 
 
 def test_the_delays_are_one_five_and_twenty_five_seconds(room):
-    room = type(room)(room.path, room.database, policy=RetryPolicy())
+    room = type(room)(room.where, room.database, policy=RetryPolicy())
     job_id = room.submit().job_id
     for delay in (1, 5, 25):
         room.jobs.fail(room.jobs.claim("w", 60, job_id), BROKEN_STORAGE)
@@ -416,8 +416,8 @@ def test_cancelling_twice_changes_nothing(room):
 def test_replay_begins_anew_once(room):
     claim = room.claim(max_retries=0)
     room.jobs.fail(claim, BROKEN_STORAGE)
-    assert room.jobs.replay(claim.job_id) is True
-    assert room.jobs.replay(claim.job_id) is False
+    assert room.replay(claim.job_id) is True
+    assert room.replay(claim.job_id) is False
     job = room.jobs.job(claim.job_id, "ada")
     assert (job.status, job.reason, job.attempt_count) == (Status.PENDING, None, 0)
     assert (job.error, job.completed_at, job.started_at) == (None, None, None)
@@ -430,31 +430,31 @@ def test_replay_begins_anew_once(room):
 
 def test_a_job_that_has_not_failed_is_not_replayed(room):
     claim = room.claim()
-    assert not room.jobs.replay(claim.job_id)
+    assert not room.replay(claim.job_id)
     room.jobs.complete(claim, some_facts())
-    assert not room.jobs.replay(claim.job_id)
-    assert not room.jobs.replay("no-such-job")
+    assert not room.replay(claim.job_id)
+    assert not room.replay("no-such-job")
 
 
 def test_a_cancelled_job_is_not_replayed(room):
     job_id = room.submit().job_id
     room.jobs.cancel(job_id, "ada")
-    assert not room.jobs.replay(job_id)
+    assert not room.replay(job_id)
 
 
 def test_a_replay_gives_way_to_a_live_twin(room):
     failed = room.claim(dedupe_key="k", max_retries=0)
     room.jobs.fail(failed, BROKEN_STORAGE)
     twin = room.submit(dedupe_key="k")
-    assert not room.jobs.replay(failed.job_id)
+    assert not room.replay(failed.job_id)
     room.jobs.cancel(twin.job_id, "ada")
-    assert room.jobs.replay(failed.job_id)
+    assert room.replay(failed.job_id)
 
 
 def test_a_rejected_job_is_not_replayed_and_needs_its_staged_file_no_more(room):
     claim = room.claim(staging_path="refused.jpg")
     room.jobs.fail(claim, CorruptImageError("Truncated."))
-    assert not room.jobs.replay(claim.job_id)
+    assert not room.replay(claim.job_id)
     assert not room.jobs.is_staged("refused.jpg")
 
 

@@ -1,5 +1,6 @@
 """The way of a file into the stage: checked as it comes, durable when it is in, and nothing left when not."""
 
+import errno
 import hashlib
 import io
 import os
@@ -409,3 +410,46 @@ def test_check_file_names_what_cannot_be_read(tmp_path):
     for path in (tmp_path / "absent.jpg", tmp_path):
         with pytest.raises(CorruptImageError, match=f"{path.name} cannot be read"):
             check_file(path, ACCEPTS, LIMITS)
+
+
+def test_a_name_stands_for_a_file_only_once_it_is_finished(stage):
+    name = stage.new_name()
+    file = stage.open(ACCEPTS, LIMITS, name=name)
+    write_all(file, PNG)
+    assert stage.adopt(name, ACCEPTS, LIMITS) is None
+    assert name not in names(stage)
+    original = file.finish()
+    assert original.name == name
+    assert names(stage) == [name]
+    assert stage.adopt(name, ACCEPTS, LIMITS) == original
+    file.discard()
+    assert names(stage) == []
+
+
+def test_a_file_system_without_links_names_files_as_well(stage, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    file = stage.open(ACCEPTS, LIMITS, name="f" * 32)
+    write_all(file, PNG)
+    assert file.finish().name == "f" * 32
+    assert names(stage) == ["f" * 32]
+
+
+def test_the_name_of_another_s_file_is_left_to_it(stage):
+    first, second = (stage.open(ACCEPTS, LIMITS, name="f" * 32) for _ in range(2))
+    write_all(first, PNG)
+    write_all(second, encoded("JPEG"))
+    original = first.finish()
+    assert second.finish() == original
+    second.discard()
+    assert stage.path("f" * 32).read_bytes() == PNG
+    assert names(stage) == ["f" * 32]
+
+
+@pytest.mark.parametrize(("content", "error", "words"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_what_is_adopted_is_checked_anew(stage, content, error, words):
+    stage.path("f" * 32).write_bytes(content)
+    with pytest.raises(error, match=words):
+        stage.adopt("f" * 32, ACCEPTS, LIMITS)

@@ -1,15 +1,16 @@
 """`/api/v1/images`: upload, jobs and their results, images and their variants."""
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from image_processor.api.auth import User
 from image_processor.api.errors import error_responses
 from image_processor.api.files import FILE_RESPONSES, file_answer
 from image_processor.api.multipart import check_declared_length, read_upload
-from image_processor.api.rate_limit import quota_headers
+from image_processor.api.rate_limit import receipt_headers
 from image_processor.api.routes.dependencies import Service, Wired
 from image_processor.api.schemas import (
     ImageBatch,
@@ -22,9 +23,15 @@ from image_processor.api.schemas import (
     job_body,
 )
 from image_processor.errors import InvalidRequestError
-from image_processor.service import DEFAULT_PRESET, Submission, choose_variant
+from image_processor.jobs.values import Priority
+from image_processor.service import DEFAULT_PRESET, MAX_IDEMPOTENCY_KEY, Submission, choose_variant
 
 router = APIRouter(prefix="/api/v1/images", tags=["images"], responses=error_responses(401, 422, 503))
+
+Known = TypeVar("Known")
+
+PRIORITIES = {"normal": Priority.NORMAL, "high": Priority.HIGH, "low": Priority.LOW}
+BOOLEANS = {"false": False, "true": True}
 
 MAX_BATCH = 50
 MAX_ID_LENGTH = 64
@@ -54,6 +61,22 @@ UPLOAD_FORM: dict[str, Any] = {
                             "default": DEFAULT_PRESET,
                             "description": "What to make of it.",
                         },
+                        "priority": {
+                            "type": "string",
+                            "enum": [priority.name.lower() for priority in Priority],
+                            "default": "normal",
+                            "description": "Which due job is taken first.",
+                        },
+                        "callback_url": {
+                            "type": "string",
+                            "format": "uri",
+                            "description": "Gets a signed POST when the job has come to rest.",
+                        },
+                        "reuse": {
+                            "type": "boolean",
+                            "default": False,
+                            "description": "Whether the result of an earlier, same upload will do.",
+                        },
                     },
                 }
             }
@@ -61,6 +84,14 @@ UPLOAD_FORM: dict[str, Any] = {
     }
 }
 
+IdempotencyKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        max_length=MAX_IDEMPOTENCY_KEY,
+        description="The same key with the same request gives the same job for 24 hours.",
+    ),
+]
 Size = Annotated[str | None, Query(max_length=40, description="A variant's name; `medium` if not given.")]
 
 
@@ -70,11 +101,13 @@ Size = Annotated[str | None, Query(max_length=40, description="A variant's name;
     responses=error_responses(400, 408, 413, 415, 429, 507),
     openapi_extra=UPLOAD_FORM,
 )
-async def upload(request: Request, response: Response, user: User, app: Wired) -> UploadAccepted:
+async def upload(
+    request: Request, response: Response, user: User, app: Wired, idempotency_key: IdempotencyKey = ""
+) -> UploadAccepted:
     """Take a picture in: checked and durable when this answers, processed soon after."""
     service, settings = app.service, app.settings
     check_declared_length(request, service.limits.max_bytes)
-    file = await asyncio.to_thread(service.open_upload, user)
+    file = await asyncio.to_thread(service.open_upload, user, idempotency_key)
     form = await read_upload(
         request,
         file,
@@ -82,17 +115,37 @@ async def upload(request: Request, response: Response, user: User, app: Wired) -
         max_bytes=service.limits.max_bytes,
         timeout_seconds=settings.upload_timeout_seconds,
     )
-    submission = Submission(
-        user_id=user,
-        bucket=form.fields.get("bucket", ""),
-        metadata=form.fields.get("metadata", ""),
-        preset=form.fields.get("preset") or DEFAULT_PRESET,
-    )
+    try:
+        submission = _submission(user, form.fields, idempotency_key)
+    except InvalidRequestError:
+        service.discard(form.original)
+        raise
     receipt = await asyncio.to_thread(service.submit, form.original, submission)
-    response.headers.update(quota_headers(receipt.quota))
+    response.headers.update(receipt_headers(receipt))
     return UploadAccepted(
         job_id=receipt.job_id, image_id=receipt.image_id, status_url=f"/api/v1/images/jobs/{receipt.job_id}"
     )
+
+
+def _submission(user: str, fields: Mapping[str, str], idempotency_key: str) -> Submission:
+    return Submission(
+        user_id=user,
+        bucket=fields.get("bucket", ""),
+        metadata=fields.get("metadata", ""),
+        preset=fields.get("preset") or DEFAULT_PRESET,
+        priority=_one_of(PRIORITIES, "priority", fields),
+        callback_url=fields.get("callback_url", ""),
+        reuse_completed=_one_of(BOOLEANS, "reuse", fields),
+        idempotency_key=idempotency_key,
+    )
+
+
+def _one_of(known: Mapping[str, Known], field: str, fields: Mapping[str, str]) -> Known:
+    """What the field's text stands for; the first one known where it is empty."""
+    text = fields.get(field) or next(iter(known))
+    if text not in known:
+        raise InvalidRequestError(f"The field {field!r} is {text[:40]!r}; it may be {', '.join(known)}.")
+    return known[text]
 
 
 @router.get("/jobs/{job_id}", responses=error_responses(404))

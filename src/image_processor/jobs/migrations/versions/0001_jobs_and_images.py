@@ -1,14 +1,20 @@
 """The first tables: images, jobs, the audit trail, the rate limits, and the triggers that guard them."""
 
+import sqlalchemy
 from alembic import op
-from sqlalchemy import CheckConstraint, Column, Double, ForeignKey, Index, Integer, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Double, ForeignKey, Identity, Index, Integer, text
 
 revision = "0001"
 down_revision = None
 
+# Bytes in order, on every machine: an index in a language's order is void when that is revised.
+Text = sqlalchemy.Text().with_variant(sqlalchemy.Text(collation="C"), "postgresql")
+Long = Integer().with_variant(BigInteger(), "postgresql")
+
 WAITING = text("status in ('pending', 'retrying')")
 LIVE = text("status in ('pending', 'processing', 'retrying')")
 NOW_ISO = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+POSTGRESQL_NOW_ISO = "to_char(statement_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
 
 
 def upgrade() -> None:
@@ -19,8 +25,13 @@ def upgrade() -> None:
     _create_events()
     _create_rate_limits()
     _create_workers()
-    for trigger in TRIGGERS:
-        op.execute(trigger.replace("<now_iso>", NOW_ISO))
+    now_iso, own = (POSTGRESQL_NOW_ISO, OWN_TO_POSTGRESQL) if _is_postgresql() else (NOW_ISO, TRIGGERS)
+    for sql in own:
+        op.execute(sql.replace("<now_iso>", now_iso))
+
+
+def _is_postgresql() -> bool:
+    return op.get_bind().dialect.name == "postgresql"
 
 
 def _create_images() -> None:
@@ -32,7 +43,7 @@ def _create_images() -> None:
         Column("job_id", Text, nullable=False),
         Column("sha256", Text, nullable=False),
         Column("source_format", Text, nullable=False),
-        Column("source_bytes", Integer, nullable=False),
+        Column("source_bytes", Long, nullable=False),
         Column("width", Integer),
         Column("height", Integer),
         Column("frames", Integer),
@@ -118,8 +129,11 @@ def _index_jobs() -> None:
         "jobs_failed_by_user": (["user_id", "completed_at"], text("status = 'failed'")),
         "jobs_staging": (["staging_path"], text("status <> 'completed'")),
     }
+    # Who asks for one job, by its id, that is being processed shall not find this one just as good.
+    of_postgresql = {"jobs_lease": text("lease_until is not null")}
     for name, (columns, where) in partial.items():
-        op.create_index(name, "processing_jobs", columns, sqlite_where=where, postgresql_where=where)
+        on_server = of_postgresql.get(name, where)
+        op.create_index(name, "processing_jobs", columns, sqlite_where=where, postgresql_where=on_server)
     op.create_index("jobs_by_image", "processing_jobs", ["image_id"])
     op.create_index(
         "jobs_dedupe",
@@ -140,6 +154,8 @@ def _create_events() -> None:
         Column("job_id", Text, nullable=False),
         Column("metadata", Text, nullable=False),
         Column("created_at", Text, nullable=False),
+        # SQLite has its rowid.
+        *([Column("event_order", BigInteger, Identity(), nullable=False)] if _is_postgresql() else []),
         Index("events_by_job", "job_id"),
         Index("events_by_image", "image_id"),
     )
@@ -224,4 +240,87 @@ TRIGGERS = (
     end
     """,
 )
-"""SQLite's; PostgreSQL will want one plpgsql function in their place."""
+
+_AUDIT = """
+create function {name}() returns trigger language plpgsql as $$
+begin
+  insert into image_upload_events (id, event_type, image_id, job_id, metadata, created_at)
+  values (replace(gen_random_uuid()::text, '-', ''), {event_type}, new.image_id, new.job_id,
+          json_build_object({metadata})::text, <now_iso>);
+  return null;
+end $$
+"""
+
+_REFUSE = """
+create function refuse() returns trigger language plpgsql as $$
+begin raise exception '%', tg_argv[0]; end $$
+"""
+
+OWN_TO_POSTGRESQL = (
+    _REFUSE,
+    """
+    create trigger jobs_transition before update of status on processing_jobs for each row
+    when (old.status <> new.status and old.status || '>' || new.status not in (
+      'pending>processing', 'retrying>processing', 'processing>completed', 'processing>retrying',
+      'processing>failed', 'processing>pending', 'pending>failed', 'retrying>failed', 'failed>pending'))
+    execute function refuse('illegal job transition')
+    """,
+    """
+    create trigger jobs_birth before insert on processing_jobs for each row
+    when (new.status <> 'pending')
+    execute function refuse('a job begins as pending')
+    """,
+    """
+    create trigger jobs_fence before update of status, claim_seq on processing_jobs for each row
+    when (new.claim_seq <> old.claim_seq
+          + (new.status = 'processing' and old.status <> 'processing')::int)
+    execute function refuse('claim_seq grows by one with every claim and never otherwise')
+    """,
+    _AUDIT.format(
+        name="audit_submit",
+        event_type="'upload_initiated'",
+        metadata="'new', new.status, 'attempt', new.attempt_count, 'claim_seq', new.claim_seq",
+    ),
+    """
+    create trigger jobs_audit_submit after insert on processing_jobs for each row
+    execute function audit_submit()
+    """,
+    _AUDIT.format(
+        name="audit_status",
+        event_type="""case when new.status = 'processing' then 'processing_started'
+               when new.status <> 'pending' then new.status
+               when old.status = 'failed' then 'replayed'
+               else 'released' end""",
+        metadata="""'old', old.status, 'new', new.status, 'attempt', new.attempt_count,
+          'claim_seq', new.claim_seq, 'reason', new.reason, 'error_code', new.error_code""",
+    ),
+    """
+    create trigger jobs_audit_status after update of status on processing_jobs for each row
+    when (old.status <> new.status) execute function audit_status()
+    """,
+    _AUDIT.format(
+        name="audit_cancel",
+        event_type="'cancel_requested'",
+        metadata="'attempt', new.attempt_count, 'claim_seq', new.claim_seq",
+    ),
+    """
+    create trigger jobs_audit_cancel after update of cancel_requested_at on processing_jobs for each row
+    when (old.cancel_requested_at is null and new.cancel_requested_at is not null)
+    execute function audit_cancel()
+    """,
+    _AUDIT.format(name="audit_delete", event_type="'deleted'", metadata=""),
+    """
+    create trigger images_audit_delete after update of deleted_at on images for each row
+    when (old.deleted_at is null and new.deleted_at is not null)
+    execute function audit_delete()
+    """,
+    # A row is written about four times, within seconds, and what it leaves is in the way of the next claim.
+    """
+    alter table processing_jobs set (fillfactor = 80,
+      autovacuum_vacuum_scale_factor = 0.005, autovacuum_vacuum_threshold = 500,
+      autovacuum_analyze_scale_factor = 0.01, autovacuum_analyze_threshold = 500,
+      autovacuum_vacuum_cost_delay = 0)
+    """,
+    "alter table images set (fillfactor = 80)",
+    "alter table workers set (fillfactor = 50)",
+)

@@ -1,4 +1,4 @@
-"""What keeps the house in order: reap, expire, remove what nobody needs. Safe in any number of processes."""
+"""The sweeper: its steps, when each is due, and the gate before the reaper."""
 
 import random
 import shutil
@@ -9,41 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image_processor.errors import ImageProcessorError
-from image_processor.intake.stage import Stage
-from image_processor.jobs.images import ImageRepository
-from image_processor.jobs.rate_limits import RateLimitRepository
-from image_processor.jobs.recovery import RecoveryRepository
-from image_processor.jobs.repository import JobRepository
 from image_processor.jobs.values import Purge, Settlement
+from image_processor.maintenance.hints import Hints
+from image_processor.maintenance.house import House
+from image_processor.maintenance.outputs import OutputSweep
 from image_processor.placement import variant_keys
-from image_processor.storage.base import Storage
 from image_processor.telemetry import emit
 
 ORPHAN_SECONDS = 3600.0
 """A staged file or scratch folder that no row knows is removed when it is older than this."""
 PURGE_BATCH = 20
 TICK_SECONDS = 1.0
+EVERY_TICK = 0.0
 MINUTE = 60.0
 MAX_PAUSE_SECONDS = 5 * TICK_SECONDS
 """A sweeper that was away for longer, and for half a lease, was frozen with all it might have seen."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class House:
-    """What the sweeper keeps in order, and how long it leaves things lie."""
-
-    jobs: JobRepository
-    images: ImageRepository
-    recovery: RecoveryRepository
-    rate_limits: RateLimitRepository
-    stage: Stage
-    storage: Storage
-    scratch: Path
-    sweeps: tuple[Callable[[float], int], ...]
-    """Further places where killed processes leave things: each removes what is older than so many seconds."""
-    lease_seconds: float
-    retention_days: float
-    rate_limit_window_seconds: float
 
 
 @dataclass
@@ -90,14 +70,19 @@ class Sweeper:
     def __init__(self, house: House) -> None:
         self._house = house
         self._gate = ReaperGate(house.lease_seconds)
+        hints = Hints(house)
+        outputs = OutputSweep(house.storage, house.strays) if house.strays else None
         self._steps = {
-            "reap": _Step(self.reap, TICK_SECONDS, tells_health=True),
-            "expire": _Step(self.expire, TICK_SECONDS, tells_health=True),
+            "reap": _Step(self.reap, EVERY_TICK, tells_health=True),
+            "expire": _Step(self.expire, EVERY_TICK, tells_health=True),
+            "follow_epoch": _Step(hints.follow_epoch, EVERY_TICK),
+            "reclaim": _Step(hints.reclaim, 5 * TICK_SECONDS),
+            "dispatch": _Step(hints.fill, EVERY_TICK),
             "purge": _Step(self.purge, 10 * TICK_SECONDS),
             "sweep_stage": _Step(self.sweep_stage, MINUTE),
             "sweep_scratch": _Step(self.sweep_scratch, MINUTE),
             "prune": _Step(self.prune, 10 * MINUTE),
-        }
+        } | ({"sweep_outputs": _Step(outputs.turn, MINUTE)} if outputs else {})
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; not in step with other sweepers."""
@@ -176,11 +161,13 @@ class Sweeper:
     def prune(self) -> int:
         """Forget rows that nobody asks for any more."""
         self._house.rate_limits.prune(2 * self._house.rate_limit_window_seconds)
+        self._house.recovery.prune_idempotency_keys()
         return self._house.recovery.prune(self._house.retention_days)
 
 
 def _keys(purge: Purge) -> set[str]:
-    stored = {variant.key for variant in purge.variants.values()}
+    """All that may be in the storage; what was written to a place that the user named is the user's."""
+    stored = {variant.key for variant in purge.variants.values() if "://" not in variant.key}
     return stored | set(variant_keys(purge).values())
 
 
