@@ -1,11 +1,12 @@
 # The developer's door: plain `make` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format soak bench lock clean
+.PHONY: help setup serve test check format soak chaos bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 help: ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,15 +16,16 @@ setup: $(VENV)/.dev ## Make .venv with everything to develop and test; does noth
 serve: $(VENV)/.runtime ## Start the whole service on 127.0.0.1:8000, data under ./data
 	@exec $(BIN)/image-processor serve --dev
 
-test: setup ## All tests
-	$(BIN)/pytest
+test: setup ## All tests, on all processors; those that measure by themselves
+	$(BIN)/pytest $(PARALLEL) -m "not alone"
+	$(BIN)/pytest -m alone
 
 check: setup ## Format, lint, types, layers, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow" --durations=0 --durations-min=1
+	$(BIN)/pytest $(PARALLEL) -m "not slow" --durations=0 --durations-min=1
 
 format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
@@ -31,6 +33,9 @@ format: setup ## Format the code and fix what can be fixed
 
 soak: setup ## The long form of the tests that kill, count memory or chain operations
 	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py tests/unit/engine/test_chains.py
+
+chaos: setup ## Kill, freeze and flush everything while jobs run, on every database and queue; CHAOS_SEED=n repeats a plan
+	CHAOS=1 $(BIN)/pytest -s tests/chaos
 
 bench: setup ## Measure beside sharp on the same photos: seconds, bytes, memory, quality
 	@if command -v npm >/dev/null; then cd bench/sharp && npm ci --silent --no-fund --no-audit; else echo "without npm there is no sharp to compare with"; fi

@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from sqlalchemy import Connection, text
 
 from image_processor.jobs import Database, JobRepository
-from integration.jobs.job_samples import (  # type: ignore[import-not-found]
+from integration.jobs.job_samples import (
     UNLIMITED,
     an_upload,
     some_facts,
 )
-from postgres_server import PostgresServer  # type: ignore[import-not-found]
+from postgres_server import PostgresServer
 
 SIZES = (1_000, 100_000, 1_000_000)
 JOBS_PER_ROUND = 50

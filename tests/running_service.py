@@ -7,13 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import psycopg
 import pytest
 from pysqlite3 import dbapi2 as sqlite3
 
@@ -41,11 +43,10 @@ class Service:
     log: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        scrubbed = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "image_processor", "serve", *self.arguments],
             cwd=self.folder,
-            env=scrubbed | {"HOME": str(self.folder), "RATE_LIMIT_MAX_UPLOADS": "0"} | self.environment,
+            env=self.whole_environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -53,6 +54,12 @@ class Service:
         threading.Thread(target=self._keep_log, daemon=True).start()
         self._read_announcement()
         self.wait_for(self._is_ready, "the service to answer", START_SECONDS)
+
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """What its processes see; a worker that is started beside it needs the same."""
+        scrubbed = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
+        return scrubbed | {"HOME": str(self.folder), "RATE_LIMIT_MAX_UPLOADS": "0"} | self.environment
 
     def _keep_log(self) -> None:
         self.log.extend(iter(self.process.stderr.readline, ""))
@@ -100,10 +107,28 @@ class Service:
         return [child for child in self.children() if MODULES[name] in _command(child)]
 
     def rows(self, sql: str, *parameters: object) -> list[tuple]:
-        with closing(
-            sqlite3.connect(f"file:{self.folder}/data/processor.db?mode=ro", uri=True)
-        ) as connection:
-            return connection.execute(sql, parameters).fetchall()
+        """What the database says, whichever it is; parameters stand as question marks."""
+        with self._connection("ro") as connection:
+            return connection.execute(self._spelt(sql), parameters).fetchall()
+
+    def execute(self, sql: str, *parameters: object) -> None:
+        """Change rows behind the service's back."""
+        with self._connection("rw") as connection:
+            connection.execute(self._spelt(sql), parameters)
+
+    @contextmanager
+    def _connection(self, mode: str) -> Iterator[Any]:
+        """One that commits each statement by itself: psycopg's or sqlite3's."""
+        if url := self.environment.get("DATABASE_URL"):
+            opened = psycopg.connect(url, autocommit=True, connect_timeout=10)
+        else:
+            file = f"file:{self.folder}/data/processor.db?mode={mode}"
+            opened = sqlite3.connect(file, uri=True, isolation_level=None, timeout=10)
+        with closing(opened) as connection:
+            yield connection
+
+    def _spelt(self, sql: str) -> str:
+        return sql.replace("?", "%s") if self.environment.get("DATABASE_URL") else sql
 
     def staged(self) -> list[str]:
         return [path.name for path in (self.folder / "data" / "staging").iterdir()]

@@ -27,7 +27,7 @@ from image_processor.jobs.values import RateLimit
 from image_processor.jobs.workers import WorkerRepository
 from image_processor.locations import Locations
 from image_processor.maintenance import House, Sweeper
-from image_processor.originals import Originals
+from image_processor.originals import FetchTurns, Originals
 from image_processor.outbound import Outbound
 from image_processor.placement import check_preset, variant_urls
 from image_processor.runner import Places, Runner
@@ -98,6 +98,27 @@ def check_folders(settings: Settings) -> None:
         _make_folder(folder)
 
 
+def check_file_roots(settings: Settings) -> None:
+    """Raise ConfigurationError where `file://` would lead to what the service keeps for itself."""
+    own = (settings.storage, settings.staging, settings.scratch, settings.database)
+    for root in settings.file_roots:
+        for place in own:
+            if _overlap(root.resolve(), place.resolve()):
+                raise ConfigurationError(
+                    f"FILE_ROOTS names {root}: jobs could read and replace what the service keeps in {place}."
+                )
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def check_webhook_secret(settings: Settings) -> None:
+    """Raise ConfigurationError for one that is set and cannot be signed with."""
+    if settings.webhook_secret:
+        read_secret(settings.webhook_secret)
+
+
 def open_database(settings: Settings) -> Database:
     """The database, its tables up to date. Raises ConfigurationError, MissingExtraError, UnavailableError."""
     database = Database.open(settings.database_url or settings.database)
@@ -124,7 +145,8 @@ def open_outbound(settings: Settings) -> Outbound:
 
 
 def open_locations(settings: Settings, outbound: Outbound) -> Locations:
-    """Where jobs may read from and write to."""
+    """Where jobs may read from and write to. Raises ConfigurationError for a root that holds our own."""
+    check_file_roots(settings)
     return Locations(
         file_roots=settings.file_roots,
         outbound=outbound,
@@ -202,14 +224,16 @@ def build_worker(
 
 def _runner(settings: Settings, database: Database) -> Runner:
     locations = open_locations(settings, open_outbound(settings))
+    jobs = JobRepository(database)
     return Runner(
-        jobs=JobRepository(database),
+        jobs=jobs,
         progress=ProgressRepository(database),
         originals=Originals(
             stage=open_stage(settings),
             locations=locations,
             accepts=settings.accepts,
             limits=settings.limits,
+            turns=FetchTurns(settings.workers, jobs.is_due_for_others),
         ),
         places=Places(storage=open_storage(settings), locations=locations),
         scratch=settings.scratch,
@@ -277,8 +301,7 @@ def open_storage(settings: Settings) -> LocalStorage:
 
 def intake(settings: Settings, outbound: Outbound) -> Intake:
     """What uploads may be, and how their jobs are to run. Raises ConfigurationError for a bad secret."""
-    if settings.webhook_secret:
-        read_secret(settings.webhook_secret)
+    check_webhook_secret(settings)
     window = settings.rate_limit_window_minutes * 60
     return Intake(
         accepts=settings.accepts,

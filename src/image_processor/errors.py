@@ -57,6 +57,8 @@ class ImageProcessorError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retry: ClassVar[Retry] = Retry.TRANSIENT
+    is_private = False
+    """Whether its words are for the log alone: those of a database name hosts and users."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)

@@ -14,6 +14,7 @@ from image_processor.errors import (
     InvalidRequestError,
     UnsupportedFormatError,
 )
+from image_processor.intake.json_text import MAX_METADATA_DEPTH, check_length
 from image_processor.jobs.values import DAY_SECONDS, Idempotency, NewJob, Priority
 from image_processor.pipeline import ImageFormat, Pipeline
 from image_processor.pipeline.chain import MAX_OPERATIONS, Convert, ReadOperation, read_chain, read_operation
@@ -30,8 +31,7 @@ PRESET = "custom"
 MIN_TTL_SECONDS = 60
 MAX_TTL_SECONDS = int(30 * DAY_SECONDS)
 MAX_URI_LENGTH = 2048
-MAX_METADATA_BYTES = 16 * 1024
-MAX_DEPTH = 1 + 32
+MAX_DEPTH = 1 + MAX_METADATA_DEPTH
 """Objects and lists inside one another: the request and in it the metadata. Its reader sees to that."""
 
 MAX_VALUES = 1000
@@ -69,11 +69,17 @@ class JobRequest(Value):
         default=None,
         ge=MIN_TTL_SECONDS,
         le=MAX_TTL_SECONDS,
+        strict=True,
         description="A job that has not finished by then fails as expired; by default 24 hours.",
         examples=[3600],
     )
     max_retries: int | None = Field(
-        default=None, ge=0, le=20, description="Attempts after the first; by default 3.", examples=[3]
+        default=None,
+        ge=0,
+        le=20,
+        strict=True,
+        description="Attempts after the first; by default, and at most, MAX_RETRIES of the service.",
+        examples=[3],
     )
     callback_url: Uri | None = Field(
         default=None,
@@ -139,7 +145,9 @@ class JobSubmission:
             metadata=_checked_metadata(request.metadata),
             priority=Priority[request.priority.upper()],
             ttl_seconds=self.ttl_seconds if request.ttl_seconds is None else request.ttl_seconds,
-            max_retries=self.max_retries if request.max_retries is None else request.max_retries,
+            max_retries=min(self.max_retries, request.max_retries or 0)
+            if request.max_retries is not None
+            else self.max_retries,
             dedupe_key=_digest([asdict(place), pipeline.model_dump(mode="json"), request.metadata]),
             reuse_completed=request.reuse,
             idempotency=idempotency,
@@ -243,13 +251,11 @@ def _count(value: Any) -> int:
 
 def _checked_metadata(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+        text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError("The metadata cannot be written as JSON.", parameter="metadata") from error
-    if len(text) > MAX_METADATA_BYTES:
-        raise InvalidRequestError(
-            f"The metadata is longer than {MAX_METADATA_BYTES} bytes.", parameter="metadata"
-        )
+    check_length(text)
     return metadata
 
 

@@ -1,9 +1,12 @@
 """A job's original on this machine's disk, wherever it comes from. What is made of it is the runner's."""
 
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from image_processor.errors import StorageError
+from image_processor.errors import StorageError, UnavailableError
 from image_processor.intake.probe import probe
 from image_processor.intake.stage import Stage, StagedOriginal
 from image_processor.jobs.values import Claim
@@ -13,12 +16,48 @@ from image_processor.pipeline import ImageFormat, Limits
 CheckWanted = Callable[[], None]
 
 
+class FetchTurns:
+    """
+    Sees to it that slow sources of one user leave slots to the others.
+
+    Who has half of this process's `slots` fetching waits with the next fetch while `others_wait`: whether a
+    job of another user than the given one is due.
+    """
+
+    def __init__(self, slots: int, others_wait: Callable[[str], bool]) -> None:
+        self._most = max(1, slots // 2)
+        self._others_wait = others_wait
+        self._under_way: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self, user_id: str) -> Iterator[None]:
+        """Raises UnavailableError where others go first; the job is tried again soon, at no cost to it."""
+        if self._under_way[user_id] >= self._most and self._others_wait(user_id):
+            raise UnavailableError("Other users' jobs go first while so many of yours wait for their inputs.")
+        with self._lock:
+            self._under_way[user_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way[user_id] -= 1
+                self._under_way += Counter()  # forgets those who have none
+
+
 class Originals:
     """Finds the original of a claim, or fetches it; `accepts` and `limits` are for what is fetched."""
 
     def __init__(
-        self, *, stage: Stage, locations: Locations, accepts: tuple[ImageFormat, ...], limits: Limits
+        self,
+        *,
+        stage: Stage,
+        locations: Locations,
+        accepts: tuple[ImageFormat, ...],
+        limits: Limits,
+        turns: FetchTurns,
     ) -> None:
+        self._turns = turns
         self._stage = stage
         self._locations = locations
         self._accepts = accepts
@@ -36,7 +75,10 @@ class Originals:
         if claim.source_uri is None:
             return self._uploaded(claim)
         adopted = self._stage.adopt(claim.staging_path, self._accepts, self._limits)
-        return adopted or self._fetched(claim.source_uri, claim.staging_path, check_wanted)
+        if adopted:
+            return adopted
+        with self._turns.turn(claim.user_id):
+            return self._fetched(claim.source_uri, claim.staging_path, check_wanted)
 
     def path(self, original: StagedOriginal) -> Path:
         """Where the original lies."""

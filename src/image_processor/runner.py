@@ -62,8 +62,6 @@ class Attempt:
     def __init__(self, claim: Claim, engine: Engine) -> None:
         self.claim = claim
         self.engine = engine
-        self.has_written_elsewhere = False
-        """Whether it put its output to a place that the user named."""
         self._ending: Ending | None = None
         self._ended = threading.Event()
 
@@ -116,11 +114,6 @@ class Places:
         if (stored.size_bytes, stored.sha256) != (variant.size_bytes, variant.sha256):
             raise StorageError(f"The storage holds other bytes under {key} than were written.")
 
-    def take_back(self, claim: Claim) -> None:
-        """Remove what a cancelled job wrote to a place of the user's; the sweeper sees to the storage."""
-        if claim.output_uri is not None:
-            self.locations.remove(claim.output_uri)
-
 
 def _stored_variant(key: str, variant: RenderedVariant) -> StoredVariant:
     return StoredVariant(
@@ -154,9 +147,12 @@ class Runner:
         except ImageProcessorError as error:
             self._settle(attempt, error)
         except Exception as error:  # noqa: BLE001 - a bug of ours must cost an attempt, not the worker
-            self._settle(attempt, EngineError(f"Unforeseen {type(error).__name__}: {error}"))
+            emit("attempt.failed", job_id=attempt.claim.job_id, error=f"{type(error).__name__}: {error}")
+            self._settle(attempt, EngineError("Something went wrong on our side; it has been logged."))
         else:
-            self._finished(attempt.claim, time.monotonic() - started) if is_ours else self._refused(attempt)
+            self._finished(attempt.claim, time.monotonic() - started) if is_ours else self._refused(
+                attempt.claim
+            )
 
     def _render_and_store(self, attempt: Attempt) -> Facts:
         note = partial(self.progress.note, attempt.claim)
@@ -205,33 +201,17 @@ class Runner:
         stored = {}
         for number, variant in enumerate(variants, start=1):
             attempt.check_wanted()
-            attempt.has_written_elsewhere = claim.output_uri is not None
             stored[variant.name] = self.places.put(claim, variant)
             progress.advance(number / len(variants))
         return stored
 
-    def _refused(self, attempt: Attempt) -> None:
-        """The job was cancelled, or is somebody else's; what was stored is left to the sweeper."""
-        claim = attempt.claim
-        emit("job.lost", job_id=claim.job_id, claim_seq=claim.claim_seq)
-        if not attempt.has_written_elsewhere:
-            return
-        try:
-            job = self.jobs.job(claim.job_id, claim.user_id)
-        except ImageProcessorError as error:
-            emit("job.take_back.failed", job_id=claim.job_id, error=str(error))
-            return
-        if job is None or job.reason is Reason.CANCELLED:
-            self._take_back(attempt)
+    def _refused(self, claim: Claim) -> None:
+        """
+        The job was cancelled, or is somebody else's; what was stored is left to the sweeper.
 
-    def _take_back(self, attempt: Attempt) -> None:
-        """Remove what a job that nobody wants wrote to a place of the user's."""
-        if not attempt.has_written_elsewhere:
-            return
-        try:
-            self.places.take_back(attempt.claim)
-        except ImageProcessorError as error:
-            emit("job.take_back.failed", job_id=attempt.claim.job_id, error=str(error))
+        What was written to a place of the user's stays: by now it may be another job's.
+        """
+        emit("job.lost", job_id=claim.job_id, claim_seq=claim.claim_seq)
 
     def _finished(self, claim: Claim, seconds: float) -> None:
         emit("job.completed", job_id=claim.job_id, image_id=claim.image_id, seconds=round(seconds, 3))
@@ -239,10 +219,7 @@ class Runner:
 
     def _settle(self, attempt: Attempt, error: ImageProcessorError) -> None:
         settle = self._settling(attempt, error)
-        settlement = settle and _while_ours(attempt, settle)
-        self._report(attempt.claim, settlement, str(error))
-        if settlement is not None and settlement.reason is Reason.CANCELLED:
-            self._take_back(attempt)
+        self._report(attempt.claim, settle and _while_ours(attempt, settle), str(error))
 
     def _settling(
         self, attempt: Attempt, error: ImageProcessorError

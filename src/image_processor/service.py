@@ -4,8 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from image_processor.errors import (
     ConflictError,
@@ -16,8 +15,11 @@ from image_processor.errors import (
     NotFoundError,
     RateLimitError,
     ResultNotReadyError,
+    StorageFullError,
+    UnavailableError,
     UnsupportedFormatError,
 )
+from image_processor.intake.json_text import parse_metadata
 from image_processor.intake.probe import check_limits
 from image_processor.intake.stage import MIB, Stage, StagedOriginal, StagingFile
 from image_processor.jobs.dispatch import DispatchRepository
@@ -42,9 +44,6 @@ from image_processor.storage.keys import check_bucket
 from image_processor.telemetry import emit
 from image_processor.transports.base import Transport
 
-MAX_METADATA_BYTES = 16 * 1024
-MAX_METADATA_DEPTH = 32
-"""Objects and lists inside one another; what writes the answers gives up at 255."""
 MAX_IDEMPOTENCY_KEY = 255
 DEFAULT_PRESET = "web"
 DEFAULT_SIZE = "medium"
@@ -125,14 +124,16 @@ class ImageService:
         """
         Make a staged original durable as a job; when this returns, it will not be lost.
 
-        Whatever is raised, and where an older job answers, the original is removed from the stage.
+        Where it is refused, and where an older job answers, the original is removed from the stage. Where the
+        database does not answer, a job may have come of it all the same: then the sweeper decides.
         Raises InvalidRequestError, UnsupportedFormatError, ImageTooLargeError, ImageTooSmallError,
         IdempotencyError, RateLimitError, UnavailableError.
         """
         try:
             receipt = self.submit_job(self._checked(original, submission))
-        except BaseException:
-            self.stage.remove(original.name)
+        except ImageProcessorError as error:
+            if not _may_have_happened(error):
+                self.stage.remove(original.name)
             raise
         if receipt.joined:
             self.stage.remove(original.name)
@@ -148,15 +149,17 @@ class ImageService:
 
         Raises IdempotencyError, RateLimitError, UnavailableError.
         """
+        job = job if self.intake.joins_duplicates else replace(job, dedupe_key=None)
         receipt = self.jobs.submit(job, self.intake.rate_limit)
-        if not receipt.joined:
+        # What is repeated may have died before its hint.
+        if receipt.replayed or not receipt.joined:
             self._announce(receipt.job_id, job.priority)
         emit("job.submitted", job_id=receipt.job_id, image_id=receipt.image_id, joined=receipt.joined)
         return receipt
 
     def _announce(self, job_id: str, priority: Priority) -> None:
-        if self.transport.publish(job_id, priority):
-            return
+        if self.transport.publish(job_id, priority) or self.transport.is_polling:
+            return  # workers that poll need no hint
         try:
             self.dispatch.put_back([job_id])  # the sweeper tells the workers once the broker is back
         except ImageProcessorError as error:  # it has timers for this too; the job is safe either way
@@ -186,7 +189,7 @@ class ImageService:
             priority=submission.priority,
             ttl_seconds=self.intake.job_ttl_seconds,
             max_retries=self.intake.max_retries,
-            dedupe_key=request if self.intake.joins_duplicates else None,
+            dedupe_key=request,
             reuse_completed=submission.reuse_completed,
             idempotency=self.idempotency(submission.idempotency_key, request),
         )
@@ -201,6 +204,10 @@ class ImageService:
             *(submission.bucket, submission.metadata.strip(), submission.callback_url),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def charge(self, user_id: str) -> None:
+        """Take one upload of the user's quota for what is none, and costs as much. Raises RateLimitError."""
+        self.rate_limits.use(user_id, self.intake.rate_limit)
 
     def idempotency(self, key: str, fingerprint: str) -> Idempotency | None:
         """What is kept of a client's key; None for no key. Raises InvalidRequestError."""
@@ -306,6 +313,11 @@ class ImageService:
         return variant_url(variant, self.storage)
 
 
+def _may_have_happened(error: ImageProcessorError) -> bool:
+    """Whether a commit may have succeeded though its answer did not come."""
+    return isinstance(error, UnavailableError) and not isinstance(error, StorageFullError)
+
+
 def _why_not_retried(job: Job) -> str:
     if job.status is not Status.FAILED:
         return f"Only a job that failed can be retried; this one is {job.status}."
@@ -352,37 +364,3 @@ def check_accepted(original: StagedOriginal, preset: Preset) -> None:
             max_bytes=preset.limits.max_bytes,
         )
     check_limits(original.header, preset.limits)
-
-
-def parse_metadata(text: str) -> dict[str, Any]:
-    """
-    The JSON object in `text`; an empty text is an empty object.
-
-    Raises InvalidRequestError for anything else, and for what could not be handed back as it came.
-    """
-    if not text.strip():
-        return {}
-    if len(text.encode()) > MAX_METADATA_BYTES:
-        raise InvalidRequestError(f"The metadata is longer than {MAX_METADATA_BYTES} bytes.")
-    try:
-        metadata = json.loads(text, parse_constant=_no_constant)
-        json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError("The metadata is not valid JSON.") from error
-    if not isinstance(metadata, dict):
-        raise InvalidRequestError("The metadata is JSON, but not an object.")
-    if not _is_within(metadata, MAX_METADATA_DEPTH):
-        raise InvalidRequestError(f"The metadata nests more than {MAX_METADATA_DEPTH} levels deep.")
-    return metadata
-
-
-def _is_within(value: Any, depth: int) -> bool:
-    """Whether objects and lists stand at most so deep inside one another."""
-    if not isinstance(value, dict | list):
-        return True
-    items = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(_is_within(item, depth - 1) for item in items)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

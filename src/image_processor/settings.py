@@ -3,7 +3,7 @@
 import json
 import os
 from functools import cached_property
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -138,13 +138,15 @@ class Settings(BaseSettings):
     webhook_max_retries: int = Field(default=8, ge=0, le=20)
     webhook_timeout_seconds: float = Field(default=15, gt=0, le=120)
 
-    @field_validator(
-        *("cors_origins", "allowed_mime_types", "image_sizes", "file_roots", "private_networks"),
-        mode="before",
-    )
+    @field_validator("cors_origins", "allowed_mime_types", "image_sizes", "file_roots", mode="before")
     @classmethod
     def _read_text(cls, value: Any) -> Any:
         return _json_or_commas(value)
+
+    @field_validator("private_networks", mode="before")
+    @classmethod
+    def _read_networks(cls, value: Any) -> Any:
+        return tuple(map(ip_network, _json_or_commas(value)))
 
     @field_validator("allowed_mime_types")
     @classmethod

@@ -151,7 +151,8 @@ class Courier:
         except ImageProcessorError as error:
             self._failed(claim, error)
         except Exception as error:  # noqa: BLE001 - a bug of ours must cost an attempt, not the courier
-            self._failed(claim, SourceUnavailableError(f"Unforeseen {type(error).__name__}: {error}"))
+            emit("courier.failed", delivery_id=claim.delivery_id, error=f"{type(error).__name__}: {error}")
+            self._failed(claim, SourceUnavailableError("Something went wrong on our side; it was logged."))
         else:
             self._answered(claim, status, time.monotonic() - started)
 

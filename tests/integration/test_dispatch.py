@@ -125,6 +125,7 @@ class TestEpoch:
         waiting, running = desk.submit(), desk.submit()
         assert desk.jobs.claim("worker-1", 60, running)
         assert desk.dispatch.note_epoch("redis", "two") is True
+        assert desk.dispatch.forget_outlived() == 1
         assert desk.taken() == [waiting]
         assert desk.is_dispatched(running)
         assert desk.dispatch.note_epoch("redis", "two") is False
@@ -132,7 +133,22 @@ class TestEpoch:
     def test_what_was_hinted_before_the_first_sweeper_came_is_not_hinted_twice(self, desk):
         desk.submit()
         assert desk.dispatch.note_epoch("redis", "one") is False
+        assert desk.dispatch.forget_outlived() == 0
         assert desk.taken() == []
+
+    def test_a_long_queue_is_forgotten_bit_by_bit_and_nothing_of_the_new_life(self, desk, monkeypatch):
+        monkeypatch.setattr(sql, "FORGET_BATCH", 2)
+        desk.dispatch.note_epoch("redis", "one")
+        before = [desk.submit() for _ in range(5)]
+        assert desk.dispatch.note_epoch("redis", "two")
+        desk.execute("update transport_epochs set began_at = began_at + 60")
+        assert desk.dispatch.forget_outlived() == 2
+        taken = desk.taken()
+        desk.execute(
+            "update processing_jobs set dispatched_at = dispatched_at + 120 where dispatch_count = 2"
+        )
+        assert [desk.dispatch.forget_outlived() for _ in range(3)] == [2, 1, 0]
+        assert sorted(taken + desk.taken()) == sorted(before)
 
     def test_so_does_every_change_of_the_transport(self, desk):
         for transport in ("redis", "celery", "redis"):
@@ -140,6 +156,7 @@ class TestEpoch:
             assert not desk.dispatch.note_epoch(transport, "the same all the time")
             desk.submit()
         assert desk.dispatch.note_epoch("celery", "the same all the time")
+        assert desk.dispatch.forget_outlived() == 3
         assert len(desk.taken()) == 3
 
     def test_of_many_sweepers_one_sees_the_change(self, desk):
@@ -179,6 +196,22 @@ class TestLostHints:
         assert desk.jobs.claim("worker-1", 60, job_id)
         self.age(desk, job_id, 100 * LOST_SECONDS)
         assert desk.dispatch.forget_lost() == 0
+
+    def test_where_others_wait_it_is_lost_once_a_later_one_is_worked_on(self, desk):
+        lost, later = desk.submit(), desk.submit()
+        self.age(desk, lost, 10 * LOST_SECONDS)
+        self.age(desk, later, 8 * LOST_SECONDS)
+        assert desk.dispatch.forget_lost(is_idle=False) == 0
+        assert desk.jobs.claim("worker-1", 60, later)
+        assert desk.dispatch.forget_lost(is_idle=False) == 1
+        assert desk.taken() == [lost]
+
+    @pytest.mark.parametrize(("priority", "is_lost"), [("HIGH", 0), ("NORMAL", 1), ("LOW", 1)])
+    def test_a_better_one_may_overtake(self, desk, priority, is_lost):
+        lost, later = desk.submit(), desk.submit(priority=Priority[priority])
+        self.age(desk, lost, 10 * LOST_SECONDS)
+        assert desk.jobs.claim("worker-1", 60, later)
+        assert desk.dispatch.forget_lost(is_idle=False) == is_lost
 
 
 class TestAnyDue:
@@ -272,9 +305,10 @@ def test_processes_never_take_a_job_twice(desk):
         (sql.ANY_UNDISPATCHED, "jobs_undispatched"),
         (sql.TAKE, "jobs_undispatched"),
         (sql.ANY_DUE, "jobs_due"),
-        (sql.ANY_LOST, "jobs_"),
-        (sql.FORGET_LOST, "jobs_"),
-        (sql.FORGET_ALL, "jobs_"),
+        (sql.ANY_LOST, "jobs_dispatched"),
+        (sql.FORGET_LOST, "jobs_dispatched"),
+        (sql.ANY_OUTLIVED, "jobs_dispatched"),
+        (sql.FORGET_OUTLIVED, "jobs_dispatched"),
     ],
 )
 def test_plans_use_the_indexes_of_what_waits(tmp_path, statement, index):

@@ -284,6 +284,25 @@ class TestPurge:
         assert sweeper_of(shop).purge() == 0
         shop.assert_whole(attempt.claim)
 
+    def test_a_sweeper_that_was_frozen_for_longer_than_its_lease_removes_nothing(self, shop, clock):
+        """Another one has come to the end of the purge meanwhile, and the job has been replayed."""
+        failed = shop.attempt(FailingEngine(an_error(StorageError)), max_retries=0)
+        shop.runner.run(failed)
+        frozen = shop.images
+
+        class Freezing:
+            def purgeable(self, *given, **named):
+                purges = frozen.purgeable(*given, **named)
+                if purges:
+                    clock.run(700)
+                    frozen.mark_purged(failed.claim.image_id)
+                    assert shop.jobs.replay(failed.claim.job_id, user_id="ada")
+                    shop.runner.run(Attempt(shop.claim(), FakeEngine()))
+                return purges
+
+        assert sweeper_of(shop, images=Freezing()).purge() == 0
+        shop.assert_whole(failed.claim)
+
     def test_takes_the_original_of_a_deleted_dead_letter(self, shop):
         attempt = shop.run(FailingEngine(an_error(UnavailableError)))
         shop.images.delete(attempt.claim.image_id, "ada")

@@ -21,11 +21,13 @@ from image_processor.intake.stage import Stage
 from image_processor.jobs.retry import History
 from image_processor.jobs.values import Claim
 from image_processor.locations import Locations
-from image_processor.originals import Originals
+from image_processor.originals import FetchTurns, Originals
 from image_processor.outbound import Outbound
 from image_processor.pipeline import BUILTIN_PRESETS, ImageFormat, Limits
 from image_processor.settings import Settings
 from web_server import answer, serving
+
+FREE = FetchTurns(2, lambda _user_id: False)
 
 ACCEPTS = (ImageFormat.JPEG, ImageFormat.PNG)
 LIMITS = Limits(max_bytes=1_000_000, max_side=1000)
@@ -60,7 +62,7 @@ def originals(stage, root):
         buckets={}.__getitem__,
         fetch_timeout_seconds=30,
     )
-    return Originals(stage=stage, locations=locations, accepts=ACCEPTS, limits=LIMITS)
+    return Originals(stage=stage, locations=locations, accepts=ACCEPTS, limits=LIMITS, turns=FREE)
 
 
 def a_claim(**fields):

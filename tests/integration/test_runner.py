@@ -1,6 +1,8 @@
 """The runner on a real database and real storages: where each attempt leads, and what it leaves behind."""
 
 import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,14 +18,17 @@ from image_processor.errors import (
     UnsupportedFormatError,
 )
 from image_processor.intake.probe import Header
+from image_processor.locations import Locations
+from image_processor.outbound import Outbound
 from image_processor.pipeline import ImageFormat
-from image_processor.runner import Attempt, Ending, deadline_seconds
+from image_processor.runner import Attempt, Ending, Places, deadline_seconds
 from image_processor.storage.local import LocalStorage
 from image_processor.storage.memory import MemoryStorage
 from image_processor.testing.fake_engine import FakeEngine
 from integration.workshop import (
     PATIENCE_SECONDS,
     PICTURE,
+    WEB,
     BusyEngine,
     FailingEngine,
     Workshop,
@@ -198,8 +203,10 @@ class TestErrors:
         row = shop.job_row(attempt.claim.job_id)
         assert (row["error_code"], row["last_error"]) == (
             "engine_error",
-            "Unforeseen ValueError: a bug of ours",
+            "Something went wrong on our side; it has been logged.",
         )
+        logged = [fields["error"] for event, fields in shop.told if event == "attempt.failed"]
+        assert logged == ["ValueError: a bug of ours"]
 
     def test_a_storage_that_holds_other_bytes_is_not_believed(self, shop, tmp_path):
         class Forgetful(MemoryStorage):
@@ -390,6 +397,64 @@ def test_the_deadline_grows_with_the_pixels_within_bounds(megapixels, seconds):
 
 def test_the_frames_count_for_the_deadline():
     assert deadline_seconds(Header(width=1000, height=1000, frames=100)) == 200
+
+
+class ElsewhereShop:
+    """Jobs whose only variant goes to a file of the user's."""
+
+    def __init__(self, shop, folder):
+        folder.mkdir()
+        self.shop, self.place = shop, folder / "result.jpg"
+        self.locations = Locations(
+            file_roots=(folder,), outbound=Outbound(), buckets={}.__getitem__, fetch_timeout_seconds=5.0
+        )
+        self.pipeline = WEB.pipeline.model_copy(update={"variants": WEB.pipeline.variants[:1]})
+
+    def attempt(self, **fields):
+        return self.shop.attempt(pipeline=self.pipeline, output_uri=self.place.as_uri(), **fields)
+
+    def run(self, attempt, put):
+        """With `put` in place of what puts the variant there; it is given the real one."""
+        real = self.locations.put
+        locations = SimpleNamespace(
+            put=lambda *given, **named: put(lambda: real(*given, **named)), remove=self.locations.remove
+        )
+        places = Places(storage=self.shop.storage, locations=locations)
+        replace(self.shop.runner, places=places).run(attempt)
+
+    def cancel(self, attempt):
+        self.shop.jobs.cancel(attempt.claim.job_id, "ada")
+
+
+class TestElsewhere:
+    @pytest.fixture
+    def elsewhere(self, shop, tmp_path):
+        return ElsewhereShop(shop, tmp_path / "out")
+
+    def test_a_cancelled_job_leaves_what_was_there_before(self, elsewhere):
+        elsewhere.place.write_bytes(b"of last year")
+        attempt = elsewhere.attempt()
+
+        def fail(_put):
+            elsewhere.cancel(attempt)
+            attempt.end(Ending.CANCELLED)
+            raise an_error(StorageError)
+
+        elsewhere.run(attempt, fail)
+        assert elsewhere.shop.outcome(attempt) == ("failed", "cancelled", 1)
+        assert elsewhere.place.read_bytes() == b"of last year"
+
+    def test_a_cancelled_job_leaves_what_another_wrote_there_since(self, elsewhere):
+        attempt = elsewhere.attempt()
+
+        def put_and_begin_anew(put):
+            put()
+            elsewhere.cancel(attempt)
+            elsewhere.run(elsewhere.attempt(), lambda put: put())
+
+        elsewhere.run(attempt, put_and_begin_anew)
+        assert elsewhere.shop.outcome(attempt) == ("failed", "cancelled", 1)
+        assert elsewhere.place.exists()
 
 
 def test_nothing_half_written_stays_in_a_local_storage(tmp_path):

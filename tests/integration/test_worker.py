@@ -255,6 +255,34 @@ class TestLeaseKeeper:
         assert len(beats) == 3
         assert beats[-1] - started >= 0.55
 
+    def test_a_beat_that_hangs_does_not_hold_the_attempt_beyond_its_lease(self, shop):
+        class Silent(Answers):
+            def heartbeat(self, claim, *, lease_seconds):
+                is_asked.set()
+                has_ended.wait(PATIENCE_SECONDS)
+                return Lease.HELD
+
+        is_asked, has_ended, stop = threading.Event(), threading.Event(), threading.Event()
+        keeper, attempt = LeaseKeeper(Silent(), lease_seconds=0.9), shop.attempt()
+        keeper.add(attempt)
+        with in_thread(keeper.run, stop), in_thread(keeper.watch, stop):
+            assert is_asked.wait(PATIENCE_SECONDS)
+            assert attempt.ending is None
+            assert attempt.wait(PATIENCE_SECONDS)
+            stop.set()
+            has_ended.set()
+        assert attempt.ending is Ending.LOST
+
+    def test_a_beat_that_is_written_puts_off_the_end(self, shop):
+        keeper = LeaseKeeper(Answers(Lease.HELD), lease_seconds=0.3)
+        attempt = shop.attempt()
+        keeper.add(attempt)
+        threading.Event().wait(0.15)
+        keeper.beat()
+        threading.Event().wait(0.15)
+        keeper.end_overdue()
+        assert attempt.ending is None
+
     def test_a_slow_beat_is_followed_by_the_next_at_once(self, shop):
         class Slow(Answers):
             def heartbeat(self, claim, *, lease_seconds):
@@ -341,6 +369,25 @@ class TestHandingBack:
         row = shop.job_row(receipt.job_id)
         assert (row["status"], row["attempt_count"], row["crash_count"]) == ("pending", 0, 0)
         assert engine.is_closed
+
+    def test_so_is_what_does_not_hear_that_it_should_end(self, shop, monkeypatch):
+        """As one that reads from a server that has fallen silent."""
+
+        class Deaf(FakeEngine):
+            def render(self, *given, **named):
+                self.has_started.set()
+                may_end.wait(PATIENCE_SECONDS)
+                return super().render(*given, **named)
+
+        monkeypatch.setattr(process, "HAND_BACK_SECONDS", 0.1)
+        engine, receipt, may_end = Deaf(), shop.submit(), threading.Event()
+        worker = self.worker_of(shop, engine)
+        with in_thread(worker.run):
+            assert engine.has_started.wait(PATIENCE_SECONDS)
+            worker.signalled(signal.SIGTERM)
+        row = shop.job_row(receipt.job_id)
+        may_end.set()
+        assert (row["status"], row["attempt_count"], row["crash_count"]) == ("pending", 0, 0)
 
     def test_so_is_what_was_claimed_a_moment_too_late(self, shop):
         class LateJobs:

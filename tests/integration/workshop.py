@@ -32,7 +32,7 @@ from image_processor.jobs.values import StoredVariant
 from image_processor.jobs.workers import WorkerRepository
 from image_processor.locations import Locations
 from image_processor.maintenance import House
-from image_processor.originals import Originals
+from image_processor.originals import FetchTurns, Originals
 from image_processor.outbound import Outbound
 from image_processor.pipeline import BUILTIN_PRESETS, ImageFormat, Limits
 from image_processor.runner import Attempt, Places, Runner
@@ -42,6 +42,8 @@ from image_processor.testing import sample_images
 from image_processor.testing.fake_engine import FakeEngine
 from image_processor.transports.base import Transport
 from image_processor.transports.embedded import EmbeddedTransport
+
+FREE = FetchTurns(2, lambda _user_id: False)
 
 WEB = BUILTIN_PRESETS["web"]
 PICTURE = sample_images.photo(320, 240)
@@ -91,7 +93,9 @@ class Workshop:
         return Runner(
             jobs=self.jobs,
             progress=self.progress,
-            originals=Originals(stage=self.stage, locations=locations, accepts=WEB.accepts, limits=Limits()),
+            originals=Originals(
+                stage=self.stage, locations=locations, accepts=WEB.accepts, limits=Limits(), turns=FREE
+            ),
             places=Places(storage=storage, locations=locations),
             scratch=self.scratch,
             limits=Limits(),

@@ -101,6 +101,12 @@ def test_the_presets_file_is_read(monkeypatch, tmp_path):
     assert set(load_settings().presets) == {"web", "thumbnails", "avatar", "card"}
 
 
+def test_a_network_that_is_none_is_named_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("PRIVATE_NETWORKS", "10.0.0.1/8")
+    with pytest.raises(ConfigurationError, match=r"PRIVATE_NETWORKS: .*10\.0\.0\.1/8 has host bits set"):
+        load_settings()
+
+
 def test_a_preset_of_ones_own_named_web_replaces_the_built_in_one(monkeypatch, tmp_path):
     file = tmp_path / "own.toml"
     file.write_text('[[presets.web.variants]]\nname = "front"\noutput = { format = "jpeg" }\n')

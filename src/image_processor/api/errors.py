@@ -37,6 +37,8 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+PRIVATE = "The service cannot do this at the moment; the reason has been logged."
+"""What is told in place of words that name our hosts and users."""
 HTTP_CODES = {
     401: "not_authenticated",
     404: "not_found",
@@ -68,9 +70,10 @@ def _answer(
 
 async def _own(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ImageProcessorError)  # noqa: S101 - registered for that class alone
-    if error.status == 500:
+    if error.status == 500 or error.is_private:
         emit("request.failed", path=request.url.path, code=error.code, error=str(error))
-    return _answer(error.status, error.code, error.message, error.details, _headers(error))
+    message, details = (PRIVATE, {}) if error.is_private else (error.message, error.details)
+    return _answer(error.status, error.code, message, details, _headers(error))
 
 
 def _headers(error: ImageProcessorError) -> dict[str, str]:

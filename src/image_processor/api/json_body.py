@@ -1,9 +1,7 @@
-"""A JSON body, read within bounds of length, time and depth. What it means is not said here."""
+"""A JSON body, read within bounds of length and time. What it means is not said here."""
 
 import asyncio
-import json
 from email.message import Message
-from typing import Any
 
 from fastapi import Request
 
@@ -31,22 +29,6 @@ async def read_body(request: Request, *, max_bytes: int, timeout_seconds: float)
         raise UploadTimeoutError(f"The body was not complete after {timeout_seconds:g} seconds.") from error
 
 
-def parse_json(body: bytes, *, max_depth: int) -> Any:
-    """
-    The value in a JSON text whose objects and lists stand at most so deep inside one another.
-
-    Raises InvalidRequestError, also for what could not be written as JSON again.
-    """
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
-        if not _is_within(value, max_depth):
-            raise InvalidRequestError(f"The body nests more than {max_depth} levels deep.")
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError("The body is not valid JSON.") from error
-    return value
-
-
 async def _read(request: Request, max_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
@@ -67,14 +49,3 @@ def _is_json(content_type: str) -> bool:
 
 def _too_long(max_bytes: int) -> FileTooLargeError:
     return FileTooLargeError(f"The body is longer than {max_bytes // 1024} KiB.", max_bytes=max_bytes)
-
-
-def _is_within(value: Any, depth: int) -> bool:
-    if not isinstance(value, dict | list):
-        return True
-    items = value.values() if isinstance(value, dict) else value
-    return depth > 0 and all(_is_within(item, depth - 1) for item in items)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from image_processor.bootstrap import check_folders, check_presets, open_database, open_transport
+from image_processor.bootstrap import (
+    check_file_roots,
+    check_folders,
+    check_presets,
+    check_webhook_secret,
+    open_database,
+    open_transport,
+)
 from image_processor.cli.process_group import Member, ProcessGroup
 from image_processor.cli.worker_command import WorkerCommand
 from image_processor.errors import ConfigurationError
@@ -37,8 +44,8 @@ def serve(
     """Start the whole service: API, workers and sweeper; with Celery the API alone."""
     settings = load_settings(host=host, port=port, workers=workers)
     check_safe_to_start(settings, dev=dev)
-    check_presets(settings)
-    check_folders(settings)
+    for check in (check_presets, check_webhook_secret, check_file_roots, check_folders):
+        check(settings)
     settings = with_development_secret(settings) if dev else settings
     log_events(json=settings.log_format == "json")
     with (

@@ -2,16 +2,17 @@
 
 import errno
 import hashlib
+import math
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from image_processor import file_clock
 from image_processor.errors import (
     CorruptImageError,
     FileTooLargeError,
@@ -98,8 +99,8 @@ class Stage:
 
     def names_older_than(self, seconds: float) -> list[str]:
         """The names of all staged files that were last written before that long."""
-        newest = time.time() - seconds
         with _translated(), os.scandir(self.directory) as entries:
+            newest = file_clock.now(self.directory) - seconds
             return [entry.name for entry in entries if entry.is_file() and _modified_at(entry) < newest]
 
 
@@ -107,7 +108,7 @@ def _modified_at(entry: os.DirEntry[str]) -> float:
     try:
         return entry.stat(follow_symlinks=False).st_mtime
     except FileNotFoundError:
-        return time.time()
+        return math.inf
 
 
 class _Checks:

@@ -124,9 +124,9 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            raise self._product.translate(error.orig) from error
+            raise _private(self._product.translate(error.orig)) from error
         except self._product.driver_error as error:  # raised while a connection is being made
-            raise self._product.translate(error) from error
+            raise _private(self._product.translate(error)) from error
         except exc.TimeoutError as error:
             raise UnavailableError("The database has no free connection; try again later.") from error
         except UnicodeEncodeError as error:
@@ -169,6 +169,11 @@ class Database:
     def close(self) -> None:
         """Close every connection; the last one to a file folds the write-ahead log into it."""
         self._engine.dispose()
+
+
+def _private(error: ImageProcessorError) -> ImageProcessorError:
+    error.is_private = not isinstance(error, InvalidRequestError)
+    return error
 
 
 def _product(where: Path | str, busy_timeout_seconds: float) -> Product:

@@ -1,9 +1,10 @@
 """Which due jobs a transport has been told of, and which it may have lost. No status is changed here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from image_processor.jobs.clock import statement
+from image_processor.jobs.clock import Statement, statement
 from image_processor.jobs.database import Database
 from image_processor.jobs.values import Priority
 from image_processor.jobs.workers import SEEN_SECONDS
@@ -11,6 +12,8 @@ from image_processor.jobs.workers import SEEN_SECONDS
 LOST_SECONDS = 30.0
 """A hint is given up after 60 s, the next one of the same job after 120 s, and so on."""
 MAX_DOUBLINGS = 6
+FORGET_BATCH = 2000
+"""So many rows are written at a time: who writes a million of them at once keeps everybody waiting."""
 
 _WAITING = "status in ('pending', 'retrying')"
 # The plus keeps the planner from walking the index of expiry, in which the best job may stand anywhere.
@@ -39,19 +42,36 @@ where job_id = :job_id and status not in ('processing', 'completed', 'failed') a
 
 EPOCHS = statement("select transport, epoch from transport_epochs")
 NOTE_EPOCH = statement("""
-insert into transport_epochs (transport, epoch) values (:transport, :epoch)
+insert into transport_epochs (transport, epoch, began_at) values (:transport, :epoch, 0)
 on conflict (transport) do update set epoch = excluded.epoch where transport_epochs.epoch <> excluded.epoch
 returning transport
 """)
 FORGET_OTHER_EPOCHS = statement("delete from transport_epochs where transport <> :transport")
-FORGET_ALL = statement(
-    f"update processing_jobs set dispatched_at = null where {_WAITING} and dispatched_at is not null"  # noqa: S608
-)
+BEGIN_ANEW = statement("update transport_epochs set began_at = <now>")
 
+_FORGET = """
+update processing_jobs set dispatched_at = null
+where job_id in (select job_id from processing_jobs where {gone}
+                 order by dispatched_at limit :limit <skip_locked>)
+  and {waiting}
+"""
+_ANY = "select job_id from processing_jobs where {gone} order by dispatched_at limit 1"
+
+# What was hinted to a broker in a life that it has not any more.
+_OUTLIVED = f"{_WAITING} and dispatched_at <= (select max(began_at) from transport_epochs)"  # noqa: S608
+ANY_OUTLIVED = statement(_ANY.format(gone=_OUTLIVED))
+FORGET_OUTLIVED = statement(_FORGET.format(gone=_OUTLIVED, waiting=_WAITING))
+
+# Hints of one priority leave the broker as they came: who is overtaken by much is not there any more.
 _LOST = f"""{_WAITING} and dispatched_at < <now> - :lost_seconds
-  * (1 << (case when dispatch_count < :max_doublings then dispatch_count else :max_doublings end))"""
-ANY_LOST = statement(f"select job_id from processing_jobs where {_LOST} limit 1")  # noqa: S608
-FORGET_LOST = statement(f"update processing_jobs set dispatched_at = null where {_LOST}")  # noqa: S608
+  and dispatched_at < <now> - :lost_seconds
+    * (1 << (case when dispatch_count < :max_doublings then dispatch_count else :max_doublings end))
+  and (:is_idle = 1 or dispatched_at + :lost_seconds < (
+    select max(ahead.dispatched_at) from processing_jobs as ahead
+    where ahead.status = 'processing' and ahead.lease_until is not null
+      and ahead.priority >= processing_jobs.priority))"""  # noqa: S608
+ANY_LOST = statement(_ANY.format(gone=_LOST))
+FORGET_LOST = statement(_FORGET.format(gone=_LOST, waiting=_WAITING))
 
 # The order has the index of due jobs walked, whose first row is nearly always the answer.
 ANY_DUE = statement(f"""
@@ -100,8 +120,9 @@ class DispatchRepository:
         """
         Remember the transport in use and the life that its broker lives; True where hints may have been lost.
 
-        Then every waiting job is to be dispatched anew. So it is where another transport was in use before.
-        At a first start there is nothing to lose: what waits then was hinted to this very broker.
+        Then every waiting job is to be dispatched anew, see `forget_outlived`. So it is where another
+        transport was in use before. At a first start there is nothing to lose: what waits then was hinted to
+        this very broker.
         """
         with self._database.read() as connection:
             known = {(row.transport, row.epoch) for row in connection.execute(EPOCHS)}
@@ -113,21 +134,29 @@ class DispatchRepository:
             if noted is None and not forgotten:
                 return False  # another sweeper was faster
             if known:
-                connection.execute(FORGET_ALL)
+                connection.execute(BEGIN_ANEW)
         return bool(known)
 
-    def forget_lost(self) -> int:
+    def forget_outlived(self) -> int:
+        """Have jobs dispatched again that an earlier life of the broker was told of, 2000 of them at most."""
+        return self._forget(ANY_OUTLIVED, FORGET_OUTLIVED, {})
+
+    def forget_lost(self, *, is_idle: bool = True) -> int:
         """
         Have jobs dispatched again whose hint must be lost: it is 30 s times 2 to the number of hints old.
 
-        To be called only while no hint waits at the broker. Gives the number of jobs.
+        A hint that old may still wait where the broker is not idle; there it is lost if one that came 30 s
+        later, and was no better, is being worked on. Gives the number of jobs, 2000 at most.
         """
-        parameters = {"lost_seconds": LOST_SECONDS, "max_doublings": MAX_DOUBLINGS}
+        parameters = {"lost_seconds": LOST_SECONDS, "max_doublings": MAX_DOUBLINGS, "is_idle": int(is_idle)}
+        return self._forget(ANY_LOST, FORGET_LOST, parameters)
+
+    def _forget(self, find: Statement, forget: Statement, parameters: Mapping[str, Any]) -> int:
         with self._database.read() as connection:
-            if connection.execute(ANY_LOST, parameters).first() is None:
+            if connection.execute(find, parameters).first() is None:
                 return 0
         with self._database.write() as connection:
-            return connection.execute(FORGET_LOST, parameters).rowcount
+            return connection.execute(forget, {**parameters, "limit": FORGET_BATCH}).rowcount
 
     def any_due(self, older_than_seconds: float) -> bool:
         """Whether a job has been due for longer than that and nobody has claimed it."""

@@ -65,7 +65,8 @@ class PostgreSQLServer:
         self._busy_timeout_seconds = busy_timeout_seconds
 
     def __str__(self) -> str:
-        return self._url.set(drivername="postgresql").render_as_string(hide_password=True)
+        shown = self._url.set(drivername="postgresql", query={})  # a query may hold a password too
+        return shown.render_as_string(hide_password=True)
 
     def engine(self) -> Engine:
         """The connections to the server, none of them made yet."""

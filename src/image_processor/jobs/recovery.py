@@ -1,6 +1,6 @@
 """What the sweeper does with jobs that nobody else will end: reap, expire, prune. Any number may do it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, RowMapping
 
@@ -62,11 +62,19 @@ class RecoveryRepository:
         self._policy = policy or RetryPolicy()
         self._grace_seconds = purge_grace_seconds
 
-    def reap(self, limit: int = 50) -> list[Settlement]:
-        """Take up to `limit` jobs from workers whose lease has ended: a crash is charged to each."""
+    def reap(
+        self, limit: int = 50, *, is_credible: Callable[[float], bool] = lambda _now: True
+    ) -> list[Settlement]:
+        """
+        Take up to `limit` jobs from workers whose lease has ended: a crash is charged to each.
+
+        Once they are found, `is_credible` is asked with the database's time, in epoch seconds; nothing is
+        taken where it says no. A database that was frozen over the question, or whose clock jumped, finds
+        the leases of the living ended too.
+        """
         with self._database.write() as connection:
             rows = connection.execute(transitions.LEASES_ENDED, {"limit": limit}).mappings().all()
-            return self._settle_crashed(connection, rows)
+            return self._settle_crashed(connection, rows) if is_credible(read_clock(connection)) else []
 
     def reap_worker(self, worker_id: str) -> list[Settlement]:
         """Take all jobs from a worker that is known to be dead, without waiting for its leases."""

@@ -2,10 +2,10 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from sqlalchemy import Connection, RowMapping
+from sqlalchemy import Connection, RowMapping, Text, bindparam
 
 from image_processor.errors import ImageProcessorError
 from image_processor.jobs import idempotency, rate_limits, transitions
@@ -65,10 +65,17 @@ select min(run_at) - <now> from processing_jobs where status in ('pending', 'ret
 
 # Needed: by a job that will go on, or by a dead letter that may be replayed.
 STAGED = statement("""
-select 1 from processing_jobs join images on images.image_id = processing_jobs.image_id
-where processing_jobs.staging_path = :staging_path and processing_jobs.status <> 'completed'
+select processing_jobs.staging_path
+from processing_jobs join images on images.image_id = processing_jobs.image_id
+where processing_jobs.staging_path in :staging_paths and processing_jobs.status <> 'completed'
   and coalesce(processing_jobs.reason, '') not in ('cancelled', 'rejected')
   and (images.deleted_at is null or processing_jobs.status <> 'failed')
+""").bindparams(bindparam("staging_paths", type_=Text, expanding=True))
+
+DUE_OF_OTHERS = statement("""
+select 1 from processing_jobs
+where status in ('pending', 'retrying') and run_at <= <now> and expires_at > <now> and user_id <> :user_id
+limit 1
 """)
 
 MAX_TURNS = 5
@@ -132,6 +139,11 @@ class JobRepository:
     def _is_any_due(self) -> bool:
         with self._database.read() as connection:
             return connection.execute(transitions.ANY_DUE).first() is not None
+
+    def is_due_for_others(self, user_id: str) -> bool:
+        """Whether a job of another user than this one could be claimed now."""
+        with self._database.read() as connection:
+            return connection.execute(DUE_OF_OTHERS, {"user_id": user_id}).first() is not None
 
     def note_original(self, claim: Claim, original: Original) -> bool:
         """Write what the fetched original of a claimed job is; False: the job is somebody else's by now."""
@@ -225,13 +237,18 @@ class JobRepository:
         return None if seconds is None else max(0.0, seconds)
 
     def is_staged(self, staging_path: str) -> bool:
+        """Whether a job needs this staged file, now or after a replay."""
+        return bool(self.staged([staging_path]))
+
+    def staged(self, staging_paths: Collection[str]) -> set[str]:
         """
-        Whether a job needs this staged file, now or after a replay.
+        Those of the staged files that a job needs, now or after a replay.
 
         An upload is staged before its row is there: ask only for files that are older than any upload takes.
         """
         with self._database.read() as connection:
-            return connection.execute(STAGED, {"staging_path": staging_path}).first() is not None
+            found = connection.execute(STAGED, {"staging_paths": list(staging_paths)})
+            return set(found.scalars())
 
 
 def _join_twin(connection: Connection, upload: NewJob) -> Receipt | None:

@@ -2,6 +2,7 @@
 
 import importlib
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,8 @@ class SQLiteFile:
         self._busy_timeout_seconds = busy_timeout_seconds
         # SQLite lets waiting writers poll; threads of one process can queue for their turn.
         self._writer = threading.Lock()
+        self._turn_ends_at = 0.0
+        """Of the one who has the lock: until when the write lock of the file may be waited for."""
 
     def __str__(self) -> str:
         return str(self._path)
@@ -86,8 +89,20 @@ class SQLiteFile:
             pool_timeout=self._busy_timeout_seconds,
         )
         event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", self._begin)
         return engine
+
+    def _begin(self, connection: Connection) -> None:
+        begin = connection.get_execution_options()["begin"]
+        if begin != self.writing["begin"]:
+            connection.exec_driver_sql(begin)
+            return
+        # Who has waited for the others of this process has so much less time for those of other ones.
+        _set_patience(connection, max(0.001, self._turn_ends_at - time.monotonic()))
+        try:
+            connection.exec_driver_sql(begin)
+        finally:
+            _set_patience(connection, self._busy_timeout_seconds)
 
     def prepare(self) -> None:
         """Make the folder, where there is none."""
@@ -96,8 +111,10 @@ class SQLiteFile:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """This process's turn to write; UnavailableError where it does not come in time."""
+        ends_at = time.monotonic() + self._busy_timeout_seconds
         if not self._writer.acquire(timeout=self._busy_timeout_seconds):
             raise UnavailableError("The database is busy; try again later.")
+        self._turn_ends_at = ends_at
         try:
             yield
         finally:
@@ -137,5 +154,5 @@ def _configure(connection: Any, _record: object) -> None:
     connection.execute("pragma foreign_keys = on")
 
 
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options()["begin"])
+def _set_patience(connection: Connection, seconds: float) -> None:
+    connection.exec_driver_sql(f"pragma busy_timeout = {max(1, round(seconds * 1000))}")

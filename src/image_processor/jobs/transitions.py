@@ -17,6 +17,8 @@ from image_processor.jobs.states import Reason, Status
 from image_processor.jobs.values import Claim, Facts, Fence, Lease, NewJob, Original, Settlement
 from image_processor.pipeline import ImageFormat, Pipeline
 
+KIND = "image"
+"""What this program can do; a job of another kind is one of a later version's."""
 PIPELINE_VERSION = 1
 """Of the form in which pipelines are written to the jobs' rows."""
 MAX_ERROR_LENGTH = 2000
@@ -390,6 +392,9 @@ def _clean(message: str) -> str:
 
 
 def _to_claim(row: Row) -> Claim:
+    """Raises ValueError for what another version of the program wrote."""
+    if row["kind"] != KIND or row["pipeline_version"] > PIPELINE_VERSION:
+        raise ValueError("It may be readable, and mean something else.")
     return Claim(
         job_id=row["job_id"],
         image_id=row["image_id"],

@@ -10,6 +10,8 @@ from image_processor.storage.keys import check_bucket, check_key
 MAX_URI_LENGTH = 2048
 MAX_NAME_BYTES = 255
 """What file systems take for one name."""
+MAX_NAMES = 64
+"""Of one path: every folder on the way is held open, and a process may hold open only so many."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _FILE = re.compile(r"file://(?:localhost)?/(?P<path>[^?#]+)", re.IGNORECASE)
@@ -56,7 +58,10 @@ def parse_file_uri(uri: str) -> FileUri:
             "A file:// URI is file:// and the absolute path of a file of this machine, such as "
             "file:///data/in/a.jpg."
         )
-    return FileUri(tuple(map(_name, parts["path"].split("/"))))
+    names = parts["path"].split("/")
+    if len(names) > MAX_NAMES:
+        raise InvalidRequestError(f"A file:// URI has at most {MAX_NAMES} names.")
+    return FileUri(tuple(map(_name, names)))
 
 
 def parse_object_uri(uri: str) -> ObjectUri:

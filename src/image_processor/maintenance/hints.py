@@ -55,10 +55,16 @@ class Hints:
         self._quiet_until = 0.0
 
     def follow_epoch(self) -> int:
-        """Have everything that waits dispatched anew where the broker may have lost what it had."""
+        """Have everything that waits dispatched anew, bit by bit, where the broker may have lost it."""
         transport = self._transport
         epoch = POLLING if transport.is_polling else self._ask(transport.epoch)
-        return 0 if epoch is None else int(self._dispatch.note_epoch(transport.name, epoch))
+        if epoch is None:
+            return 0
+        return self._dispatch.note_epoch(transport.name, epoch) + self._dispatch.forget_outlived()
+
+    def find_overtaken(self) -> int:
+        """Have jobs dispatched again whose hint was lost while the broker always had others."""
+        return 0 if self._transport.is_polling else self._dispatch.forget_lost(is_idle=False)
 
     def reclaim(self) -> int:
         """Put back the hints that dead workers had taken."""

@@ -1,13 +1,16 @@
 """The sweeper: its steps, when each is due, and the gate before the reaper."""
 
+import math
 import random
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+from image_processor import file_clock
 from image_processor.errors import ImageProcessorError
 from image_processor.jobs.values import Purge, Settlement
 from image_processor.maintenance.hints import Hints
@@ -18,7 +21,12 @@ from image_processor.telemetry import emit
 
 ORPHAN_SECONDS = 3600.0
 """A staged file or scratch folder that no row knows is removed when it is older than this."""
-PURGE_BATCH = 20
+STAGED_BATCH = 500
+"""So many staged files are asked for at once: those of a long queue are old, and many."""
+PURGE_BATCH = 5
+PURGE_SECONDS = 5.0
+"""How long a turn may purge: while it does, nobody reaps."""
+PURGE_LEASE_SECONDS = 600.0
 TICK_SECONDS = 1.0
 EVERY_TICK = 0.0
 MINUTE = 60.0
@@ -46,6 +54,7 @@ class ReaperGate:
         self._lease_seconds = lease_seconds
         self._healthy_since = self._asked_at = time.monotonic()
         self._offset = time.time() - self._asked_at
+        self._database_offset: float | None = None
 
     def is_open(self) -> bool:
         """Whether leases that have ended may be believed now; to be asked at every tick."""
@@ -56,12 +65,22 @@ class ReaperGate:
         self._offset, self._asked_at = offset, now
         return now - self._healthy_since >= self._lease_seconds
 
+    def is_open_at(self, database_time: float) -> bool:
+        """The same, and whether the database's clock, which says so, went evenly since the last look."""
+        offset = database_time - time.monotonic()
+        known = offset if self._database_offset is None else self._database_offset
+        if abs(offset - known) > self._lease_seconds / 3:
+            self.shut()
+        self._database_offset = offset
+        return self.is_open()
+
     def _longest_pause(self) -> float:
         return max(MAX_PAUSE_SECONDS, self._lease_seconds / 2)
 
     def shut(self) -> None:
         """The database could not be asked: count anew."""
         self._healthy_since = time.monotonic()
+        self._database_offset = None
 
 
 class Sweeper:
@@ -77,6 +96,7 @@ class Sweeper:
             "expire": _Step(self.expire, EVERY_TICK, tells_health=True),
             "follow_epoch": _Step(hints.follow_epoch, EVERY_TICK),
             "reclaim": _Step(hints.reclaim, 5 * TICK_SECONDS),
+            "find_overtaken": _Step(hints.find_overtaken, 15 * TICK_SECONDS),
             "dispatch": _Step(hints.fill, EVERY_TICK),
             "purge": _Step(self.purge, 10 * TICK_SECONDS),
             "sweep_stage": _Step(self.sweep_stage, MINUTE),
@@ -112,7 +132,7 @@ class Sweeper:
         """Take jobs from workers whose lease has ended."""
         if not self._gate.is_open():
             return 0
-        return self._settled(self._house.recovery.reap())
+        return self._settled(self._house.recovery.reap(is_credible=self._gate.is_open_at))
 
     def expire(self) -> int:
         """End jobs that were not started in their time."""
@@ -127,13 +147,27 @@ class Sweeper:
 
     def purge(self) -> int:
         """Remove every object of images that are deleted or failed, once no worker can be alive with them."""
-        return sum(self._purge(purge) for purge in self._house.images.purgeable(PURGE_BATCH))
+        images, count = self._house.images, 0
+        ends_at = time.monotonic() + PURGE_SECONDS
+        while time.monotonic() < ends_at:
+            lease_ends_at = time.monotonic() + PURGE_LEASE_SECONDS / 2
+            if not (purges := images.purgeable(PURGE_BATCH, lease_seconds=PURGE_LEASE_SECONDS)):
+                break
+            count += sum(self._purge(purge, lease_ends_at) for purge in purges)
+        return count
 
-    def _purge(self, purge: Purge) -> bool:
-        """Whether it is done; one that cannot be done holds up no other, and gets its next turn later."""
+    def _purge(self, purge: Purge, lease_ends_at: float) -> bool:
+        """
+        Whether it is done; one that cannot be done holds up no other, and gets its next turn later.
+
+        Nothing is removed once the lease may be another's: that one may have come to the end of it, and a
+        replay of the job have stored the same keys anew.
+        """
         house = self._house
         try:
             for key in _keys(purge):
+                if time.monotonic() > lease_ends_at:
+                    return False
                 house.storage.delete(key)
             if not house.jobs.is_staged(purge.staging_path):
                 house.stage.remove(purge.staging_path)
@@ -145,12 +179,14 @@ class Sweeper:
     def sweep_stage(self) -> int:
         """Remove staged files that no job needs; a young one may belong to an upload in the making."""
         house = self._house
-        orphans = [
-            name for name in house.stage.names_older_than(ORPHAN_SECONDS) if not house.jobs.is_staged(name)
-        ]
-        for name in orphans:
-            house.stage.remove(name)
-        return len(orphans)
+        names = iter(house.stage.names_older_than(ORPHAN_SECONDS))
+        count = 0
+        while batch := set(islice(names, STAGED_BATCH)):
+            orphans = batch - house.jobs.staged(batch)
+            for name in orphans:
+                house.stage.remove(name)
+            count += len(orphans)
+        return count
 
     def sweep_scratch(self) -> int:
         """Remove what killed workers left in the making."""
@@ -172,8 +208,9 @@ def _keys(purge: Purge) -> set[str]:
 
 
 def _remove_folders(scratch: Path) -> int:
-    newest = time.time() - ORPHAN_SECONDS
-    old = [path for path in _entries(scratch) if _modified_at(path) < newest]
+    entries = _entries(scratch)
+    newest = file_clock.now(scratch) - ORPHAN_SECONDS if entries else 0.0
+    old = [path for path in entries if _modified_at(path) < newest]
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
     return sum(not path.exists() for path in old)
@@ -190,4 +227,4 @@ def _modified_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except FileNotFoundError:  # its worker was done with it
-        return time.time()
+        return math.inf

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from image_processor import file_clock
 from image_processor.errors import (
     ImageProcessorError,
     InvalidKeyError,
@@ -162,8 +162,8 @@ class LocalStorage:
 
     def sweep_incoming(self, older_than_seconds: float) -> int:
         """Remove half-written files that nobody has written to for so long; the number of them."""
-        newest = time.time() - older_than_seconds
         with _translated("sweep"), self._incoming() as incoming, os.scandir(incoming) as entries:
+            newest = file_clock.now(incoming) - older_than_seconds
             return sum(_remove(entry.name, incoming) for entry in entries if _is_older(entry, newest))
 
     def _publish(self, name: str, incoming: int, key: str) -> None:

@@ -182,6 +182,7 @@ class Station:
         threading.Thread(target=self._stop_in_order, name="stopping", daemon=True).start()
         self._keepers = [
             self._thread("heartbeat", self._leases.run, self._stop_beating),
+            self._thread("leases", self._leases.watch, self._stop_beating),
             self._thread("sweeper", self._parts.sweeper.run, self._stop_beating),
             self._thread("presence", self._presence.run, self._stop_beating),
             # Celery's transport gives it nothing: it works only while Celery itself is deaf.

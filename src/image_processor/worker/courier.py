@@ -52,9 +52,7 @@ class Couriers:
             under_way = list(self._under_way.values())
         if len(under_way) >= COURIERS:
             return False
-        busy = Counter(delivery.user_id for delivery in under_way)
-        resting = [user for user, count in busy.items() if count >= COURIERS_PER_USER]
-        claim = self._courier.deliveries.claim(self._courier.lease_seconds, resting=resting)
+        claim = self._claim(Counter(delivery.user_id for delivery in under_way))
         if claim is None:
             return False
         # Nobody waits for this thread when the process ends: a receiver may take longer than a stop may.
@@ -63,6 +61,16 @@ class Couriers:
             self._under_way[thread] = claim
         thread.start()
         return True
+
+    def _claim(self, under_way: Counter[str]) -> Delivery | None:
+        """The next delivery of who has the fewest under way: slow receivers of two users hold up no third."""
+        for most in range(COURIERS_PER_USER):
+            resting = [user for user, count in under_way.items() if count > most]
+            if claim := self._courier.deliveries.claim(self._courier.lease_seconds, resting=resting):
+                return claim
+            if not resting:
+                break
+        return None
 
     def _send_if_due(self, stop: threading.Event) -> bool:
         try:

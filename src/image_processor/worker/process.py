@@ -4,12 +4,14 @@ import argparse
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
 
 from image_processor.bootstrap import WorkerParts, build_worker
+from image_processor.errors import ImageProcessorError
 from image_processor.lifeline import end_with_parent
 from image_processor.runner import Ending
 from image_processor.settings import Settings, load_settings
@@ -29,14 +31,18 @@ HAND_BACK_TICK_SECONDS = 0.05
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one worker process, as the service starts it."""
+    """Run one worker process, as the service starts it; 2 and a sentence where it cannot even begin."""
     parser = argparse.ArgumentParser(prog="image_processor.worker")
     parser.add_argument("--worker-id", default=None, help="names this process in its jobs")
     parser.add_argument("--parent", type=int, help="end when this process does")
     options = parser.parse_args(arguments)
     if options.parent:
         end_with_parent(options.parent, signal.SIGTERM)
-    return run_worker(load_settings(), worker_id=options.worker_id)
+    try:
+        return run_worker(load_settings(), worker_id=options.worker_id)
+    except ImageProcessorError as error:
+        sys.stderr.write(f"image-processor: {' '.join(str(error).split())}\n")
+        return 2
 
 
 def run_worker(settings: Settings, *, worker_id: str | None = None) -> int:
@@ -90,6 +96,7 @@ class Worker:
     def _keepers(self) -> dict[str, Callable[[threading.Event], None]]:
         keepers: dict[str, Callable[[threading.Event], None]] = {
             "heartbeat": self._leases.run,
+            "leases": self._leases.watch,
             "sweeper": self._parts.sweeper.run,
             "presence": self._new_presence().run,
         }
@@ -145,6 +152,7 @@ class Worker:
             self._leases.end_all(Ending.STOPPED)
             for slot in slots:
                 slot.join(HAND_BACK_TICK_SECONDS)
+        self._leases.release_all()
 
     def _thread(
         self, name: str, target: Callable[[threading.Event], None], stop: threading.Event

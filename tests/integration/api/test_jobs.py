@@ -11,6 +11,8 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
+from image_processor.errors import StorageFullError
+from image_processor.locations.folders import Folders
 from integration.api.front import UNKNOWN, Front, accepted, assert_refused, broken_picture, picture
 
 NUMBERS = itertools.count(1)
@@ -114,6 +116,7 @@ def test_a_job_from_a_file_to_a_file(front, client, pictures, uri, ask):
     assert done["created_at"] <= done["started_at"] <= done["completed_at"]
     with Image.open(pictures / "out.webp") as made:
         assert (made.format, made.size) == ("WEBP", (80, 60))
+    assert_refused(client.get(f"/api/v1/images/{job['image_id']}/direct"), 404, "not_found")
     assert front.staged() == []  # whatever the tests before this one left was worked on, too
 
 
@@ -386,6 +389,22 @@ def test_a_running_job_is_asked_to_end(front, client, job):
     assert client.post(f"/jobs/{asked['job_id']}/cancel").status_code == 200
 
 
+def test_what_could_not_be_replaced_outlives_the_cancelled_job(front, client, pictures, uri, job):
+    kept = pictures / "kept.png"
+    kept.write_bytes(b"what an earlier job wrote")
+    asked = job(output=uri(kept.name))
+
+    def be_full(*_):
+        assert client.post(f"/jobs/{asked['job_id']}/cancel").status_code == 202
+        raise StorageFullError("There is no room left.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Folders, "put", be_full)
+        front.work()
+    assert status(client, asked)["reason"] == "cancelled"
+    assert kept.read_bytes() == b"what an earlier job wrote"
+
+
 def test_what_has_come_to_rest_cannot_be_cancelled(front, client, job):
     asked = job()
     front.work()
@@ -495,7 +514,7 @@ def test_jobs_of_others_and_ids_of_any_shape_are_not_found(stranger, client, job
 def test_everything_asks_for_a_token(front):
     nobody = front.client(user=None)
     assert_refused(nobody.post("/jobs", json={}), 401, "not_authenticated")
-    for path in ("/jobs", "/jobs/failed", f"/jobs/{UNKNOWN}", "/jobs/x"):
+    for path in ("/jobs", "/jobs/failed", f"/jobs/{UNKNOWN}", "/jobs/x", "/jobs/x/events"):
         assert_refused(nobody.get(path), 401, "not_authenticated")
     for path in (f"/jobs/{UNKNOWN}/retry", f"/jobs/{UNKNOWN}/cancel"):
         assert_refused(nobody.post(path), 401, "not_authenticated")

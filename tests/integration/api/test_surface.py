@@ -225,7 +225,9 @@ def test_headers_are_read_in_any_case(front, client):
 
 def test_a_walk_sees_every_operation_succeed_as_announced(make_front, tmp_path):
     secret = "whsec_" + base64.b64encode(bytes(32)).decode()
-    front = make_front(file_roots=(tmp_path,), webhook_secret=secret)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    front = make_front(file_roots=(pictures,), webhook_secret=secret)
     client = front.client()
     job = accepted(client)
     front.work()
@@ -242,7 +244,7 @@ def test_a_walk_sees_every_operation_succeed_as_announced(make_front, tmp_path):
         "/api/v1/health/stats",
         "/api/v1/health/failed",
         client.get(image).json()["url"],
-        *walk_the_jobs(front, client, tmp_path),
+        *walk_the_jobs(front, client, pictures),
     ):
         assert client.get(path).status_code == 200
     client.delete(image)

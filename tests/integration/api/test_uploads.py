@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from image_processor.service import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
+from image_processor.intake.json_text import MAX_METADATA_BYTES, MAX_METADATA_DEPTH
 from integration.api.front import Front, accepted, assert_refused, picture, upload
 
 SMALL = picture((20, 20), "PNG")

@@ -18,7 +18,7 @@ PLANS = [
     (repository.LIVE_TWIN, "INDEX jobs_dedupe (user_id=? AND dedupe_key=?)"),
     (repository.COMPLETED_TWIN, "INDEX jobs_reusable (user_id=? AND dedupe_key=?)"),
     (statistics.FAILED_JOBS, "INDEX jobs_failed_by_user (user_id=?)"),
-    (repository.STAGED, "INDEX jobs_staging (staging_path=?)"),
+    (repository.STAGED.bindparams(staging_paths=["a", "b"]), "INDEX jobs_staging (staging_path=?)"),
     (repository.EVENTS, "INDEX events_by_job (job_id=?)"),
     (images.BEGIN_PURGE, "INDEX images_to_purge (purge_after<?)"),
     (recovery.PRUNABLE, "INDEX jobs_failed (completed_at<?)"),
@@ -41,7 +41,7 @@ def where(database_path):
 
 def plan(room, statement):
     with room.database.read() as connection:
-        compiled = statement.compile(connection)
+        compiled = statement.compile(connection, compile_kwargs={"render_postcompile": True})
         parameters = tuple(0 for _ in compiled.positiontup)
         rows = connection.exec_driver_sql(f"explain query plan {compiled}", parameters)
         return [row.detail for row in rows]

@@ -66,6 +66,21 @@ def test_an_error_of_ours_is_its_status_code_and_sentence(ask, kind):
     }
 
 
+def test_the_words_of_a_database_are_logged_and_not_told(ask):
+    error = errors.UnavailableError("connection to server at 10.1.2.3 failed", sqlstate="08006")
+    error.is_private = True
+    logged = []
+    unsubscribe = subscribe(lambda event, fields: logged.append((event, fields["error"])))
+    try:
+        answer = ask(error)
+    finally:
+        unsubscribe()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["code"] == "unavailable"
+    assert not {"10.1.2.3", "08006"} & set(answer.text.replace('"', " ").split())
+    assert logged == [("request.failed", error.message)]
+
+
 def test_who_is_not_known_is_told_how_to_be(ask):
     assert ask(an_error(errors.AuthenticationError)).headers["www-authenticate"] == "Bearer"
 

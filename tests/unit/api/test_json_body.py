@@ -2,8 +2,8 @@
 
 import pytest
 
-from image_processor.api.json_body import parse_json
 from image_processor.errors import InvalidRequestError
+from image_processor.intake.json_text import parse_json
 
 
 def nested(levels):

@@ -95,6 +95,7 @@ REFUSED = [
     ),
     *("file://server/data/in/a", "file://user@localhost/data/in/a", "file://localhost:80/data/in/a"),
     *(f"file:///data/in/{'a' * 256}", f"file:///data/in/{'ä' * 128}", f"file:///data/in{'/a' * 1100}"),
+    f"file:///data/in{'/a' * 63}",
     *("file:///data%2Fin/a", "file:///%2e%2e/data/in/a", "file:///data/IN/a"),
     *(
         "s3:",

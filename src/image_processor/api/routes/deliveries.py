@@ -16,6 +16,9 @@ EXAMPLE_EVENT_ID = "9c1185a5c5e9fc54612808977ee8f548"
 router = APIRouter(prefix="/jobs", tags=["webhooks"], responses=error_responses(401, 404, 422, 503))
 
 
+AT_REST = (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED)
+
+
 class DeliveryBody(BaseModel):
     """One event for the receiver of a job's callbacks."""
 
@@ -72,12 +75,17 @@ def deliveries(job_id: str, user: User, app: Wired) -> Deliveries:
     return Deliveries(deliveries=[delivery_body(delivery) for delivery in found])
 
 
-@router.post("/{job_id}/deliveries/{delivery_id}/replay", status_code=202)
+@router.post("/{job_id}/deliveries/{delivery_id}/replay", status_code=202, responses=error_responses(429))
 def replay(job_id: str, delivery_id: str, user: User, app: Wired) -> DeliveryBody:
-    """Send a delivery that was accepted or given up again; one that is still to be sent stays as it is."""
+    """
+    Send a delivery that was accepted or given up again; one that is still to be sent stays as it is.
+
+    What is sent again takes one upload of the limit: the receiver may be anybody's.
+    """
     app.service.job(user, job_id)
     found = app.deliveries.delivery(delivery_id, user)
-    replayed = found and found.job_id == job_id and app.deliveries.replay(delivery_id, user)
-    if not replayed:
+    if found is None or found.job_id != job_id:
         raise NotFoundError("There is no such delivery.")
-    return delivery_body(replayed)
+    if found.status in AT_REST:
+        app.service.charge(user)
+    return delivery_body(app.deliveries.replay(delivery_id, user) or found)

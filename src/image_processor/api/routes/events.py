@@ -98,7 +98,7 @@ LastEventId = Annotated[
 
 @router.get("/api/v1/images/jobs/{job_id}/events", response_class=Response)
 async def image_job_events(
-    job_id: JobId, user: User, watcher: Watcher, last_event_id: LastEventId = None
+    user: User, job_id: JobId, watcher: Watcher, last_event_id: LastEventId = None
 ) -> Response:
     """How a job goes, told as Server-Sent Events until it is over."""
     return await _stream(watcher, job_id, user, image_job_event, last_event_id)
@@ -106,7 +106,7 @@ async def image_job_events(
 
 @router.get("/jobs/{job_id}/events", response_class=Response)
 async def job_events(
-    job_id: JobId, user: User, app: Wired, watcher: Watcher, last_event_id: LastEventId = None
+    user: User, job_id: JobId, app: Wired, watcher: Watcher, last_event_id: LastEventId = None
 ) -> Response:
     """The same for jobs of `/jobs`, in its words."""
     return await _stream(watcher, job_id, user, partial(job_event, app.storage), last_event_id)

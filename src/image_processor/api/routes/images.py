@@ -22,8 +22,9 @@ from image_processor.api.schemas import (
     image_variant,
     job_body,
 )
-from image_processor.errors import InvalidRequestError
+from image_processor.errors import InvalidRequestError, NotFoundError
 from image_processor.jobs.values import Priority
+from image_processor.placement import is_elsewhere
 from image_processor.service import DEFAULT_PRESET, MAX_IDEMPOTENCY_KEY, Submission, choose_variant
 
 router = APIRouter(prefix="/api/v1/images", tags=["images"], responses=error_responses(401, 422, 503))
@@ -204,6 +205,8 @@ def all_variants(image_id: str, user: User, service: Service) -> ImageResult:
 def direct(request: Request, image_id: str, user: User, app: Wired, size: Size = None) -> Response:
     """The bytes of one variant."""
     _, variant = choose_variant(app.service.finished_image(user, image_id).image, size)
+    if is_elsewhere(variant):
+        raise NotFoundError("The image is not kept here: it was written to where its job wanted it.")
     return file_answer(request, app.storage, variant.key, cache_control=PRIVATE)
 
 

@@ -18,12 +18,13 @@ from image_processor.api.job_schemas import (
     job_bodies,
     job_body,
 )
-from image_processor.api.json_body import parse_json, read_body
+from image_processor.api.json_body import read_body
 from image_processor.api.rate_limit import receipt_headers
 from image_processor.api.routes.dependencies import Service, Wired
 from image_processor.api.routes.images import IdempotencyKey
 from image_processor.bootstrap import App
 from image_processor.errors import NotFoundError
+from image_processor.intake.json_text import parse_json
 from image_processor.job_submission import MAX_DEPTH, JobRequest, fingerprint, read_request
 from image_processor.jobs.values import Receipt
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import pyvips
 
 from image_processor.engine.vips.setup import forget_errors
-from image_processor.errors import CorruptImageError, EngineError, StorageFullError, UnsupportedFormatError
+from image_processor.errors import (
+    CorruptImageError,
+    EngineError,
+    StorageFullError,
+    UnsupportedFormatError,
+    is_disk_full,
+)
 
 MAX_REASON_LENGTH = 200
 _OUT_OF_MEMORY = re.compile(
@@ -17,6 +23,7 @@ _OUT_OF_MEMORY = re.compile(
 _NO_DECODER = re.compile(r"not configured|not supported|unsupported|no decod", re.IGNORECASE)
 _LOADER = re.compile(r"^\w+: ")
 _DISK_FULL = re.compile(r"no space left|disk quota", re.IGNORECASE)
+_NO_ROOM = "There is no room left to write the variants."
 
 
 @contextmanager
@@ -44,8 +51,12 @@ def writing(target: Path) -> Iterator[None]:
     except pyvips.Error as error:
         _raise_if_out_of_memory(error)
         if _DISK_FULL.search(str(error)):
-            raise StorageFullError("There is no room left to write the variants.") from error
+            raise StorageFullError(_NO_ROOM) from error
         raise EngineError(f"The variant could not be written: {_reason(error, target)}.") from error
+    except OSError as error:  # what libvips made in memory is written by ourselves
+        if is_disk_full(error):
+            raise StorageFullError(_NO_ROOM) from error
+        raise
 
 
 def _raise_if_out_of_memory(error: pyvips.Error) -> None:

@@ -85,7 +85,10 @@ def _create_deliveries() -> None:
 
 def _create_epochs() -> None:
     op.create_table(
-        "transport_epochs", Column("transport", Text, primary_key=True), Column("epoch", Text, nullable=False)
+        "transport_epochs",
+        Column("transport", Text, primary_key=True),
+        Column("epoch", Text, nullable=False),
+        Column("began_at", Double, nullable=False),
     )
 
 
@@ -94,6 +97,10 @@ def _index_jobs() -> None:
         "jobs_undispatched": (
             ["priority", "run_at", "job_id"],
             "status in ('pending', 'retrying') and dispatched_at is null",
+        ),
+        "jobs_dispatched": (
+            ["dispatched_at"],
+            "status in ('pending', 'retrying') and dispatched_at is not null",
         ),
         "jobs_reusable": (["user_id", "dedupe_key"], "status = 'completed' and dedupe_key is not null"),
     }
