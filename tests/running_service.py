@@ -59,7 +59,9 @@ class Service:
     def whole_environment(self) -> dict[str, str]:
         """What its processes see; a worker that is started beside it needs the same."""
         scrubbed = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
-        return scrubbed | {"HOME": str(self.folder), "RATE_LIMIT_MAX_UPLOADS": "0"} | self.environment
+        # Tests upload one picture many times, and mean many jobs.
+        ours = {"HOME": str(self.folder), "RATE_LIMIT_MAX_UPLOADS": "0", "JOIN_DUPLICATES": "false"}
+        return scrubbed | ours | self.environment
 
     def _keep_log(self) -> None:
         self.log.extend(iter(self.process.stderr.readline, ""))

@@ -66,7 +66,7 @@ def bucket(tmp_path_factory):
 @pytest.fixture(scope="module")
 def service(tmp_path_factory, bucket):
     """One for all: its start takes longer than the tests."""
-    environment = {"AUTH_REQUIRED": "false", "FILE_ROOTS": str(bucket)}
+    environment = {"AUTH_REQUIRED": "false", "FILE_ROOTS": str(bucket), "JOIN_DUPLICATES": "true"}
     service = Service(tmp_path_factory.mktemp("service"), environment)
     service.start()
     yield service

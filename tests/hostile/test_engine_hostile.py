@@ -429,7 +429,7 @@ class TestPrying:
             "os.rename(root / 'secret', root / 'writable/moved')",
             "os.mkfifo(root / 'writable/pipe')",
             "os.execv('/bin/sh', ['sh'])",
-            f"pathlib.Path('/proc/{os.getpid()}/environ').read_bytes()",
+            "pathlib.Path(f'/proc/{os.getppid()}/environ').read_bytes()",
             "socket.create_connection(('127.0.0.1', 9), timeout=5)",
             "socket.create_server(('127.0.0.1', 0))",
         ],

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -74,6 +75,16 @@ class ReaperGate:
         self._database_offset = offset
         return self.is_open()
 
+    def is_open_to(self, asked_at: float, database_time: float) -> bool:
+        """The same, and whether this answer came soon: over one that was waited for leases may have ended."""
+        self.answered(asked_at)
+        return self.is_open_at(database_time)
+
+    def answered(self, asked_at: float) -> None:
+        """A question of that moment has been answered: late, by a database that heartbeats waited for too."""
+        if time.monotonic() - asked_at > self._lease_seconds / 3:
+            self.shut()
+
     def _longest_pause(self) -> float:
         return max(MAX_PAUSE_SECONDS, self._lease_seconds / 2)
 
@@ -118,6 +129,7 @@ class Sweeper:
                 self._run(name, step)
 
     def _run(self, name: str, step: _Step) -> None:
+        asked_at = time.monotonic()
         try:
             count = step.run()
         except Exception as error:  # noqa: BLE001 - a worker that died of this would leave its jobs
@@ -125,6 +137,8 @@ class Sweeper:
                 self._gate.shut()
             emit(f"sweeper.{name}.failed", error=f"{type(error).__name__}: {error}")
             return
+        if step.tells_health:
+            self._gate.answered(asked_at)
         if count:
             emit(f"sweeper.{name}", count=count)
 
@@ -132,7 +146,8 @@ class Sweeper:
         """Take jobs from workers whose lease has ended."""
         if not self._gate.is_open():
             return 0
-        return self._settled(self._house.recovery.reap(is_credible=self._gate.is_open_at))
+        is_credible = partial(self._gate.is_open_to, time.monotonic())
+        return self._settled(self._house.recovery.reap(is_credible=is_credible))
 
     def expire(self) -> int:
         """End jobs that were not started in their time."""
