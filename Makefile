@@ -32,7 +32,7 @@ format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 soak: setup ## The long form of the tests that kill, count memory or chain operations
-	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py tests/unit/engine/test_chains.py
+	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py tests/acceptance/test_photos.py tests/unit/engine/test_chains.py
 
 chaos: setup ## Kill, freeze and flush everything while jobs run, on every database and queue; CHAOS_SEED=n repeats a plan
 	CHAOS=1 $(BIN)/pytest -s tests/chaos

@@ -117,6 +117,7 @@ def test_all_complete_and_the_most_urgent_first(environment, tmp_path, backend, 
     )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.BLACK_HOLE])
 def test_a_broker_that_is_down_keeps_nobody_waiting(environment, tmp_path, valkey, mode):
     asked = requests(tmp_path, 40)

@@ -91,6 +91,10 @@ class Site:
             sql = text("select * from processing_jobs where job_id = :job_id")
             return dict(connection.execute(sql, {"job_id": job_id}).mappings().one())
 
+    def knows_the_broker(self):
+        with self.app.database.read() as connection:
+            return connection.execute(text("select epoch from transport_epochs")).first()
+
     def trail(self, job_id):
         return [str(event.event_type) for event in self.app.jobs.events(job_id)]
 
@@ -150,6 +154,7 @@ def test_what_a_killed_worker_and_a_flushed_broker_leave_is_completed(site, valk
     running, waiting = site.submit(), site.submit()
     first = site.worker(GATED)
     site.wait_for("processing", running)
+    wait_until(site.knows_the_broker, "a sweeper to have seen the broker's life")
     first.kill()
     valkey.flush()
     site.gate.touch()
