@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64decode
 
@@ -27,6 +28,7 @@ class PlayedWorker(CeleryTransport):
         super().__init__(settings)
         self._client = redis.Redis.from_url(settings.redis_url)
         self._keys = [f"{key_prefix(settings)}{queue}" for queue in QUEUES]
+        self._looking = threading.Lock()
 
     def receive(self, timeout_seconds):
         ends_at = time.monotonic() + timeout_seconds
@@ -40,12 +42,16 @@ class PlayedWorker(CeleryTransport):
         return Hint(arguments[0])
 
     def _next(self):
-        messages = (self._client.rpop(key) for key in self._keys)
-        return next((json.loads(message) for message in messages if message), None)
+        with self._looking:
+            if self._closed.is_set():
+                return None
+            messages = (self._client.rpop(key) for key in self._keys)
+            return next((json.loads(message) for message in messages if message), None)
 
     def close(self):
         super().close()
-        self._client.close()
+        with self._looking:
+            self._client.close()
 
 
 @pytest.fixture
