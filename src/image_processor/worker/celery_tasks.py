@@ -162,19 +162,7 @@ class Station:
         self._keepers: list[threading.Thread] = []
 
     def _new_slot(self, kind: type[Slot]) -> Slot:
-        parts = self._parts
-        return kind(
-            worker_id=self._worker_id,
-            jobs=parts.jobs,
-            dispatch=parts.dispatch,
-            transport=parts.transport,
-            stall=self._stall,
-            runner=parts.runner,
-            leases=self._leases,
-            new_engine=parts.new_engine,
-            lease_seconds=parts.settings.lease_seconds,
-            poll_seconds=parts.settings.poll_seconds,
-        )
+        return kind.of(self._parts, worker_id=self._worker_id, stall=self._stall, leases=self._leases)
 
     def start(self) -> None:
         """Begin to hold leases and to keep the house; the jobs come from Celery. Main thread only."""

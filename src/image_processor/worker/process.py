@@ -105,19 +105,7 @@ class Worker:
         return keepers
 
     def _new_slot(self) -> Slot:
-        parts = self._parts
-        return Slot(
-            worker_id=self._worker_id,
-            jobs=parts.jobs,
-            dispatch=parts.dispatch,
-            transport=parts.transport,
-            stall=self._stall,
-            runner=parts.runner,
-            leases=self._leases,
-            new_engine=parts.new_engine,
-            lease_seconds=parts.settings.lease_seconds,
-            poll_seconds=parts.settings.poll_seconds,
-        )
+        return Slot.of(self._parts, worker_id=self._worker_id, stall=self._stall, leases=self._leases)
 
     def _new_presence(self) -> Presence:
         return Presence(

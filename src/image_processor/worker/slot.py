@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Self
 
+from image_processor.bootstrap import WorkerParts
 from image_processor.engine.base import Engine
 from image_processor.errors import ImageProcessorError, UnavailableError
 from image_processor.jobs.dispatch import DispatchRepository
@@ -38,6 +40,22 @@ class Slot:
     new_engine: Callable[[], Engine]
     lease_seconds: float
     poll_seconds: float
+
+    @classmethod
+    def of(cls, parts: WorkerParts, *, worker_id: str, stall: StallDetector, leases: LeaseKeeper) -> Self:
+        """A slot of the process that has these parts."""
+        return cls(
+            worker_id=worker_id,
+            jobs=parts.jobs,
+            dispatch=parts.dispatch,
+            transport=parts.transport,
+            stall=stall,
+            runner=parts.runner,
+            leases=leases,
+            new_engine=parts.new_engine,
+            lease_seconds=parts.settings.lease_seconds,
+            poll_seconds=parts.settings.poll_seconds,
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; the engine lives as long as this call, on this thread."""
