@@ -178,6 +178,19 @@ def test_a_stopped_worker_hands_its_job_back_and_refunds_the_attempt(site, signa
     assert "worker.stopped" in site.log
 
 
+def test_so_does_one_whose_job_does_not_hear_that_it_should_end(site):
+    job_id = site.submit()
+    worker = site.worker(GATED, grace=0, hand_back=0.2, deaf=1)
+    site.wait_for("processing", job_id)
+    worker.send_signal(signal.SIGTERM)
+    site.wait_for("pending", job_id)
+    assert worker.poll() is None, "Celery waits for its threads"
+    site.gate.touch()
+    assert worker.wait(PATIENCE_SECONDS) == 0
+    row = site.row(job_id)
+    assert (row["status"], row["attempt_count"], row["crash_count"]) == ("pending", 0, 0)
+
+
 def test_priorities_are_kept_and_a_memory_error_does_not_end_the_worker(site):
     site.faults.touch()
     low, high, normal = (site.submit(Priority[name]) for name in ("LOW", "HIGH", "NORMAL"))

@@ -198,9 +198,11 @@ class Station:
         emit("worker.stopping", worker_id=self._worker_id)
         with suppress(queue.Empty):
             self._signals.get(timeout=STOP_GRACE_SECONDS)
+        ends_at = time.monotonic() + HAND_BACK_SECONDS
         # More than once: a job may have been claimed a moment ago, or be between two steps.
-        while not self._stop_beating.wait(HAND_BACK_TICK_SECONDS):
+        while time.monotonic() < ends_at and not self._stop_beating.wait(HAND_BACK_TICK_SECONDS):
             self._leases.end_all(Ending.STOPPED)
+        self._leases.release_all()
 
     def close(self) -> None:
         """Take leave, when no task runs any more."""
