@@ -12,6 +12,7 @@ from hypothesis import settings
 from running_service import Service
 
 if TYPE_CHECKING:
+    from s3_server import S3Server
     from valkey_server import ValkeyServer
 
 PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
@@ -97,3 +98,19 @@ def redis_url(valkey: "ValkeyServer") -> str:
 def queue_namespace() -> str:
     """What the keys of one test begin with."""
     return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator["S3Server"]:
+    """A real S3 server for all tests of this process; each takes buckets of its own from it."""
+    from s3_server import s3_server  # noqa: PLC0415 - most tests need none
+
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3: "S3Server") -> str:
+    """The name of an empty bucket."""
+    s3.start()
+    return s3.new_bucket()

@@ -17,6 +17,7 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     │   └── MissingExtraError         501  an optional part of this package is not installed
     ├── UploadTimeoutError            408  the body did not arrive in time
     ├── AuthenticationError           401
+    ├── UploadAddressError            403  the address of a direct upload has expired or was changed
     ├── NotFoundError                 404
     ├── ResultNotReadyError           409
     ├── JobFailedError                422  the result of a job that failed was asked for
@@ -25,8 +26,17 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     ├── TooManyStreamsError           429  more event streams at once than a user may have
     ├── SourceUnavailableError        502  the place of a job's input or callback failed: retried
     ├── UnavailableError              503  something below is busy or down: try later; no attempt is charged
-    │   └── StorageFullError          507
+    │   ├── StorageFullError          507
+    │   ├── StorageReadOnlyError           the place takes nothing for now
+    │   └── StorageDownError               a storage does not answer, or not well
+    │       ├── StorageTimeoutError        it was too slow
+    │       ├── StorageThrottledError      it asks for fewer requests
+    │       ├── StorageDeniedError         it refuses us this
+    │       ├── StorageCredentialsError    it does not know us: wrong or expired credentials
+    │       ├── StorageClockError          its clock and ours differ too much for signatures
+    │       └── BucketMissingError         the bucket does not exist
     ├── StorageError                  500  a storage answered wrongly: retried
+    │   └── StorageDamageError             fewer or other bytes than were stored
     ├── EngineError                   500  the engine failed for no fault of the image: retried
     │   ├── EngineCrashedError             its process died
     │   └── EngineTimeoutError             its process passed the deadline and was killed
@@ -164,6 +174,14 @@ class AuthenticationError(ImageProcessorError):
     retry = Retry.NEVER
 
 
+class UploadAddressError(ImageProcessorError):
+    """The address of a direct upload has expired, or is not as it was given out."""
+
+    code = "upload_address_refused"
+    status = 403
+    retry = Retry.NEVER
+
+
 class NotFoundError(ImageProcessorError):
     """There is no such thing, or it is somebody else's."""
 
@@ -227,7 +245,7 @@ class UnavailableError(ImageProcessorError):
     code = "unavailable"
     status = 503
     retry = Retry.UNAVAILABLE
-    retry_after_seconds: ClassVar[int] = 5
+    retry_after_seconds: int = 5
 
 
 class StorageFullError(UnavailableError):
@@ -238,10 +256,76 @@ class StorageFullError(UnavailableError):
     retry_after_seconds = 60
 
 
+class StorageReadOnlyError(UnavailableError):
+    """The storage can be read from and not written to."""
+
+    code = "storage_read_only"
+    retry_after_seconds = 60
+
+
+class StorageDownError(UnavailableError):
+    """A storage does not answer, or answers that it cannot."""
+
+    code = "storage_down"
+    retry_after_seconds: int = 5
+
+    def __init__(self, message: str, *, retry_after_seconds: int | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
+
+
+class StorageTimeoutError(StorageDownError):
+    """A storage did not answer in time, or fell silent in the middle."""
+
+    code = "storage_timeout"
+
+
+class StorageThrottledError(StorageDownError):
+    """A storage asks for fewer requests."""
+
+    code = "storage_throttled"
+    retry_after_seconds = 15
+
+
+class StorageDeniedError(StorageDownError):
+    """A storage knows us and refuses us this; who runs the service has to mend that."""
+
+    code = "storage_denied"
+    retry_after_seconds = 60
+
+
+class StorageCredentialsError(StorageDownError):
+    """A storage does not know our credentials, or there are none; who runs the service has to mend that."""
+
+    code = "storage_credentials"
+    retry_after_seconds = 60
+
+
+class StorageClockError(StorageDownError):
+    """A storage's clock and ours differ too much for signatures; who runs the service has to mend that."""
+
+    code = "storage_clock_skew"
+    retry_after_seconds = 60
+
+
+class BucketMissingError(StorageDownError):
+    """The bucket does not exist; who runs the service has to mend that."""
+
+    code = "bucket_missing"
+    retry_after_seconds = 60
+
+
 class StorageError(ImageProcessorError):
     """A storage failed or answered wrongly."""
 
     code = "storage_error"
+
+
+class StorageDamageError(StorageError):
+    """What came from a storage, or what arrived there, is not what was stored."""
+
+    code = "storage_damage"
 
 
 class EngineError(ImageProcessorError):

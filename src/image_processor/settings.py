@@ -76,7 +76,57 @@ class Settings(BaseSettings):
     staging_path: Path | None = None
     database_url: str = ""
     """`postgresql://user:password@host/name`; where it is not set, SQLite in the file above."""
-    storage_backend: Literal["local"] = "local"
+    storage_backend: Literal["local", "s3"] = "local"
+    cdn_url: str = Field(default="", pattern=r"^(https?://[^?#\s]+)?$")
+    """What public addresses begin with, instead of our own `/storage`; keys follow after a slash."""
+    cloudfront_distribution_id: str = ""
+    """The CloudFront distribution that is told of deleted images; empty for none."""
+    presigned_url_seconds: int = Field(default=0, ge=0, le=604_800)
+    """With S3: how long the addresses of variants are valid, signed; 0 for addresses of this service."""
+    upload_url_seconds: int = Field(default=900, ge=10, le=86_400)
+    """How long the address that a direct upload gets is valid."""
+    max_open_uploads: int = Field(default=100, ge=0, le=100_000)
+    """Direct uploads that one user may have begun and not completed; 0 for no direct uploads."""
+
+    s3_bucket: str = ""
+    """Where variants are kept, with `STORAGE_BACKEND=s3`."""
+    s3_incoming_bucket: str = ""
+    """Where originals wait, under `INCOMING/`; the same bucket where it is not set."""
+    s3_job_buckets: Annotated[tuple[str, ...], NoDecode] = ()
+    """Buckets that `s3://` inputs and outputs of jobs may name; without any, there are none."""
+    aws_region: str = ""
+    aws_access_key_id: str = Field(default="", repr=False)
+    """With the next two: credentials; where they are not set, those that boto3 finds by itself."""
+    aws_secret_access_key: str = Field(default="", repr=False)
+    aws_session_token: str = Field(default="", repr=False)
+    s3_endpoint_url: str = Field(default="", pattern=r"^(https?://[^?#\s]+)?$")
+    """Of MinIO, SeaweedFS, R2, B2 and others; empty for AWS."""
+    s3_public_endpoint_url: str = Field(default="", pattern=r"^(https?://[^?#\s]+)?$")
+    """The same server as clients see it, for signed addresses; where it differs."""
+    s3_addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    s3_checksums: Literal["auto", "when_supported", "when_required"] = "auto"
+    """Whether boto3 adds checksums of its own; `auto`: with AWS alone, as others may refuse them."""
+    s3_sse: bool = False
+    """Whether objects are encrypted by S3 with keys of its own (SSE-S3)."""
+    s3_storage_class: str = Field(default="", pattern=r"^[A-Z0-9_]{0,40}$")
+    s3_cache_control: str = Field(default="public, max-age=31536000, immutable", pattern=r"^[ -~]{0,200}$")
+    """Of stored variants, for those who get them from the bucket or a CDN."""
+    s3_direct_upload: Literal["post", "put"] = "post"
+    """How clients upload directly; `put` for servers without POST policies, such as R2."""
+    s3_multipart_threshold_mb: int = Field(default=16, ge=5, le=5000)
+    """Files of this size and larger go in parts of 8 MiB, two at a time."""
+    s3_connect_timeout_seconds: float = Field(default=3, gt=0, le=60)
+    s3_read_timeout_seconds: float = Field(default=20, gt=0, le=600)
+    s3_max_attempts: int = Field(default=2, ge=1, le=10)
+    """Within one call, the first included."""
+    breaker_fail_max: int = Field(default=5, ge=1, le=1000)
+    """After so many failures of a storage in a row it is left alone for the time below."""
+    breaker_reset_seconds: float = Field(default=60, gt=0, le=3600)
+
+    s3_bucket_original: str = "demeter-photos-original"
+    """With the next two: for `S3ImageService` alone."""
+    s3_bucket_visualization: str = "demeter-photos-viz"
+    s3_presigned_url_expiry_hours: int = Field(default=24, ge=1, le=168)
     min_free_disk_mb: int = Field(default=256, ge=0)
     """Uploads are refused with 507 while the disk has less room than this."""
 
@@ -138,7 +188,9 @@ class Settings(BaseSettings):
     webhook_max_retries: int = Field(default=8, ge=0, le=20)
     webhook_timeout_seconds: float = Field(default=15, gt=0, le=120)
 
-    @field_validator("cors_origins", "allowed_mime_types", "image_sizes", "file_roots", mode="before")
+    @field_validator(
+        *("cors_origins", "allowed_mime_types", "image_sizes", "file_roots", "s3_job_buckets"), mode="before"
+    )
     @classmethod
     def _read_text(cls, value: Any) -> Any:
         return _json_or_commas(value)
@@ -182,6 +234,11 @@ class Settings(BaseSettings):
     def staging(self) -> Path:
         """The folder in which originals wait for their worker."""
         return (self.staging_path or self.data_path / "staging").absolute()
+
+    @cached_property
+    def incoming(self) -> Path:
+        """The folder in which direct uploads wait to be accepted, with local storage."""
+        return (self.data_path / "incoming").absolute()
 
     @cached_property
     def accepts(self) -> tuple[ImageFormat, ...]:

@@ -41,7 +41,41 @@ BY_NAME = [
     ("DATABASE_PATH", "/data/processor.db", "database", Path("/data/processor.db")),
     ("STORAGE_PATH", "/data/storage", "storage", Path("/data/storage")),
     ("STAGING_PATH", "/data/staging", "staging", Path("/data/staging")),
-    ("STORAGE_BACKEND", "local", "storage_backend", "local"),
+    ("STORAGE_BACKEND", "s3", "storage_backend", "s3"),
+    ("CDN_URL", "https://cdn.example/pictures", "cdn_url", "https://cdn.example/pictures"),
+    ("CLOUDFRONT_DISTRIBUTION_ID", "E2EXAMPLE", "cloudfront_distribution_id", "E2EXAMPLE"),
+    ("PRESIGNED_URL_SECONDS", "3600", "presigned_url_seconds", 3600),
+    ("UPLOAD_URL_SECONDS", "60", "upload_url_seconds", 60),
+    ("MAX_OPEN_UPLOADS", "0", "max_open_uploads", 0),
+    ("S3_BUCKET", "pictures", "s3_bucket", "pictures"),
+    ("S3_INCOMING_BUCKET", "incoming", "s3_incoming_bucket", "incoming"),
+    ("S3_JOB_BUCKETS", "one,two", "s3_job_buckets", ("one", "two")),
+    ("AWS_REGION", "eu-west-1", "aws_region", "eu-west-1"),
+    ("AWS_ACCESS_KEY_ID", "key", "aws_access_key_id", "key"),
+    ("AWS_SECRET_ACCESS_KEY", "its secret", "aws_secret_access_key", "its secret"),
+    ("AWS_SESSION_TOKEN", "token", "aws_session_token", "token"),
+    ("S3_ENDPOINT_URL", "http://minio:9000", "s3_endpoint_url", "http://minio:9000"),
+    (
+        "S3_PUBLIC_ENDPOINT_URL",
+        "https://s3.example",
+        "s3_public_endpoint_url",
+        "https://s3.example",
+    ),
+    ("S3_ADDRESSING_STYLE", "path", "s3_addressing_style", "path"),
+    ("S3_CHECKSUMS", "when_required", "s3_checksums", "when_required"),
+    ("S3_SSE", "true", "s3_sse", True),
+    ("S3_STORAGE_CLASS", "STANDARD_IA", "s3_storage_class", "STANDARD_IA"),
+    ("S3_CACHE_CONTROL", "public, max-age=60", "s3_cache_control", "public, max-age=60"),
+    ("S3_DIRECT_UPLOAD", "put", "s3_direct_upload", "put"),
+    ("S3_MULTIPART_THRESHOLD_MB", "8", "s3_multipart_threshold_mb", 8),
+    ("S3_CONNECT_TIMEOUT_SECONDS", "1.5", "s3_connect_timeout_seconds", 1.5),
+    ("S3_READ_TIMEOUT_SECONDS", "5", "s3_read_timeout_seconds", 5),
+    ("S3_MAX_ATTEMPTS", "1", "s3_max_attempts", 1),
+    ("BREAKER_FAIL_MAX", "3", "breaker_fail_max", 3),
+    ("BREAKER_RESET_SECONDS", "10", "breaker_reset_seconds", 10),
+    ("S3_BUCKET_ORIGINAL", "photos", "s3_bucket_original", "photos"),
+    ("S3_BUCKET_VISUALIZATION", "maps", "s3_bucket_visualization", "maps"),
+    ("S3_PRESIGNED_URL_EXPIRY_HOURS", "48", "s3_presigned_url_expiry_hours", 48),
     ("MIN_FREE_DISK_MB", "3", "min_free_bytes", 3 * MIB),
     ("JWT_SECRET_KEY", "mine", "jwt_secret_key", "mine"),
     ("JWT_ALGORITHM", "HS512", "jwt_algorithm", "HS512"),
@@ -85,7 +119,7 @@ BY_NAME = [
 
 @pytest.mark.parametrize(("variable", "text", "name", "value"), BY_NAME)
 def test_is_read_from_the_environment_by_its_name(monkeypatch, variable, text, name, value):
-    assert getattr(Settings(), name) != value or variable == "STORAGE_BACKEND"
+    assert getattr(Settings(), name) != value
     monkeypatch.setenv(variable, text)
     assert getattr(load_settings(), name) == value
 
@@ -249,7 +283,7 @@ def test_every_commented_setting_of_the_example_file_can_be_switched_on(tmp_path
     names = {
         line.partition("=")[0].lstrip("#") for line in lines if "=" in line and line.lstrip("#")[:1].isupper()
     }
-    assert names >= set(SEED_ENVIRONMENT) - {"AWS_REGION", "REDIS_URL"}
+    assert names >= set(SEED_ENVIRONMENT) - {"REDIS_URL"}
     assert {name.lower() for name in names} <= set(Settings.model_fields)
 
 
@@ -258,8 +292,12 @@ NOT_VALID = [
     ("PORT", "65536"),
     ("PORT", "-1"),
     ("LOG_FORMAT", "xml"),
-    ("STORAGE_BACKEND", "s3"),
     ("STORAGE_BACKEND", "floppy"),
+    ("CDN_URL", "cdn.example"),
+    ("S3_ENDPOINT_URL", "ftp://minio"),
+    ("S3_STORAGE_CLASS", "cheap"),
+    ("S3_PRESIGNED_URL_EXPIRY_HOURS", "169"),
+    ("PRESIGNED_URL_SECONDS", "604801"),
     ("JWT_ALGORITHM", "none"),
     ("JWT_ALGORITHM", "RS256"),
     ("AUTH_REQUIRED", "perhaps"),
@@ -339,9 +377,9 @@ def test_a_secret_never_stands_in_a_refusal(monkeypatch):
     assert "hunter" not in str(refused.value)
 
 
-def test_a_backend_that_is_not_there_yet_is_refused_with_those_that_are(monkeypatch):
-    monkeypatch.setenv("STORAGE_BACKEND", "s3")
-    with pytest.raises(ConfigurationError, match="STORAGE_BACKEND: Input should be 'local'"):
+def test_a_backend_that_there_is_not_is_refused_with_those_that_are(monkeypatch):
+    monkeypatch.setenv("STORAGE_BACKEND", "ftp")
+    with pytest.raises(ConfigurationError, match="STORAGE_BACKEND: Input should be 'local' or 's3'"):
         load_settings()
 
 

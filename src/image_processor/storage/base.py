@@ -1,10 +1,23 @@
 """The storage protocol and the values that cross it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ParamSpec, Protocol, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedObject:
+    """What a listing tells of one object."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+    """Seconds since the epoch, by the storage's clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +61,68 @@ class Storage(Protocol):
         """The keys below a prefix (`a/b/` or `""` for all), in no order; half-written ones never show."""
         ...
 
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
+        """The same with what a listing tells; what vanishes meanwhile may be left out."""
+        ...
+
     def url(self, key: str) -> str:
-        """The address under which a client gets the bytes."""
+        """The address under which a client gets the bytes; made here, without asking the place."""
+        ...
+
+    def check(self) -> None:
+        """Nothing, if the place answers; else raises what any method would raise now."""
         ...
 
     def free_bytes(self) -> int | None:
         """The room that is left, in bytes; None where there is no bound."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadAddress:
+    """How a client puts bytes under one key by itself, without a token of ours."""
+
+    method: str
+    """`PUT`: the bytes are the body. `POST`: a form of `fields` with the bytes last, as `file`."""
+    url: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """To be sent as they are."""
+
+
+class UploadAddresses(Protocol):
+    """Gives addresses that a stranger can upload to, without asking the place."""
+
+    def upload_address(
+        self, key: str, *, content_type: str, max_bytes: int, expires_in_seconds: int
+    ) -> UploadAddress:
+        """
+        Good for one key, one content type, at most so many bytes, and until it expires.
+
+        A place that cannot bound the size fixes it: then it has to be exactly so many.
+        """
+        ...
+
+
+class Guard(Protocol):
+    """Stands before each call to a place, and may refuse it: a breaker."""
+
+    def call(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the work gives or raises; raises StorageDownError instead while the place is left alone."""
+        ...
+
+
+class NoGuard:
+    """Lets every call through."""
+
+    def call(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the work gives or raises."""
+        return work(*args, **kwargs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guards:
+    """Reading and writing fail apart: a full or read-only place can still be read."""
+
+    reading: Guard = field(default_factory=NoGuard)
+    writing: Guard = field(default_factory=NoGuard)

@@ -27,6 +27,13 @@ BUCKET_GRAMMAR = (
     "without two dots in a row"
 )
 
+INCOMING = "INCOMING"
+"""
+The first segment of the keys of what is not accepted yet, or waits for its worker; nothing there is served.
+
+No bucket can have this name, for it has capitals; no key template may begin with it.
+"""
+
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,62}")
 _KEPT_IDENTITY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
@@ -47,6 +54,11 @@ def check_key(key: str) -> str:
             "without two dots in a row."
         )
     return key
+
+
+def is_incoming(key: str) -> bool:
+    """Whether the key is one of those that are never served."""
+    return key.startswith(f"{INCOMING}/")
 
 
 def check_prefix(prefix: str) -> str:
@@ -90,7 +102,8 @@ def name_segment(file_name: str) -> str:
     """
     name = file_name[-1024:].replace("\\", "/").rpartition("/")[2]
     stem = name.rpartition(".")[0] or name
-    return _ascii_words(stem)[:SAFE_LENGTH].rstrip("-_") or "unnamed"
+    segment = _ascii_words(stem)[:SAFE_LENGTH].rstrip("-_") or "unnamed"
+    return segment.lower() if segment == INCOMING else segment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +176,10 @@ class KeyTemplate:
             raise ConfigurationError(
                 f"The key template {_quoted(self.text)} has an unknown or malformed field; the fields are "
                 + ", ".join(f"{{{name}}}" for name in sorted(FIELD_NAMES))
+            )
+        if is_incoming(self.text):
+            raise ConfigurationError(
+                f"No key template may begin with {INCOMING}/, which is the service's own."
             )
         try:
             self.render(_LONGEST)
@@ -238,7 +255,7 @@ def _is_segment(segment: str) -> bool:
 
 
 def _is_ambiguous(identity: str) -> bool:
-    return ".." in identity or _CHANGED in identity
+    return ".." in identity or _CHANGED in identity or identity == INCOMING
 
 
 def _ascii_words(text: str) -> str:

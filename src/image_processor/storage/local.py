@@ -24,11 +24,12 @@ from image_processor.errors import (
     NotFoundError,
     StorageError,
     StorageFullError,
+    StorageReadOnlyError,
     UnavailableError,
     is_disk_full,
 )
 from image_processor.pipeline import ImageFormat
-from image_processor.storage.base import StoredObject
+from image_processor.storage.base import ListedObject, StoredObject
 from image_processor.storage.keys import check_key, check_prefix
 
 INCOMING = ".incoming"
@@ -52,7 +53,6 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _OUT_OF_REACH = {
-    errno.EROFS,
     errno.ESTALE,
     errno.ENODEV,
     errno.ENXIO,
@@ -148,7 +148,15 @@ class LocalStorage:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys below a prefix, in no order; other files than ours are passed over."""
+        return (entry.key for entry in self.objects(prefix))
+
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
+        """The same with sizes and times."""
         return self._walk(check_prefix(prefix))
+
+    def check(self) -> None:
+        """Nothing, if the folder is there. Raises UnavailableError."""
+        self.free_bytes()
 
     def url(self, key: str) -> str:
         """The address under which a client gets the bytes."""
@@ -195,7 +203,7 @@ class LocalStorage:
             raise NotFoundError(f"There is no object {key!r}.")
         return descriptor
 
-    def _walk(self, prefix: str) -> Iterator[str]:
+    def _walk(self, prefix: str) -> Iterator[ListedObject]:
         pending = [prefix]
         while pending:
             folder = pending.pop()
@@ -206,7 +214,7 @@ class LocalStorage:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(f"{path}/")
                 elif entry.is_file(follow_symlinks=False):
-                    yield path
+                    yield from _listed(path, entry)
 
     def _listing(self, folder: str) -> Iterator[os.DirEntry[str]]:
         with (
@@ -249,6 +257,12 @@ class LocalStorage:
             return os.open(self._root, _FOLDER)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UnavailableError("The storage's folder is gone; is the volume mounted?") from error
+
+
+def _listed(key: str, entry: os.DirEntry[str]) -> Iterator[ListedObject]:
+    with suppress(FileNotFoundError):  # deleted since
+        facts = entry.stat(follow_symlinks=False)
+        yield ListedObject(key=key, size_bytes=facts.st_size, modified_at=facts.st_mtime)
 
 
 def _opened(stack: ExitStack, descriptor: int) -> int:
@@ -352,6 +366,8 @@ def _translate(error: OSError, action: str, key: str | None) -> ImageProcessorEr
         return StorageFullError("The storage is full.")
     if error.errno in _OUT_OF_REACH:
         return UnavailableError(f"The storage cannot be reached to {action}: {error.strerror}.")
+    if error.errno == errno.EROFS:
+        return StorageReadOnlyError(f"The storage is read-only: it failed to {action}.")
     if key is not None and error.errno in _ABSENT:
         return NotFoundError(f"There is no object {key!r}.")
     return StorageError(f"The storage failed to {action}: {error.strerror}.")

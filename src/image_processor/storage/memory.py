@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from image_processor.errors import InvalidKeyError, NotFoundError, StorageError, StorageFullError
-from image_processor.storage.base import StoredObject
+from image_processor.storage.base import ListedObject, StoredObject
 from image_processor.storage.keys import check_key, check_prefix
 
 
@@ -67,9 +67,18 @@ class MemoryStorage:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys below a prefix, as they are at the call."""
+        return (entry.key for entry in self.objects(prefix))
+
+    def objects(self, prefix: str) -> Iterator[ListedObject]:
+        """The same with sizes and times."""
         check_prefix(prefix)
         with self._lock:
-            return iter([key for key in self._objects if key.startswith(prefix)])
+            return iter(
+                [_listed(kept.facts) for key, kept in self._objects.items() if key.startswith(prefix)]
+            )
+
+    def check(self) -> None:
+        """Nothing: it is always there."""
 
     def url(self, key: str) -> str:
         """The address under which a client would get the bytes."""
@@ -104,6 +113,10 @@ class MemoryStorage:
             other.startswith(below) for other in self._objects
         ):
             raise InvalidKeyError(f"The key {key!r} and another object's run through each other.")
+
+
+def _listed(facts: StoredObject) -> ListedObject:
+    return ListedObject(key=facts.key, size_bytes=facts.size_bytes, modified_at=facts.modified_at)
 
 
 def _parents(key: str) -> Iterator[str]:

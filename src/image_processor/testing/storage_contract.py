@@ -143,6 +143,16 @@ class StorageContract:
         assert list(storage.keys("b/")) == []
         assert list(storage.keys("a/b/1.webp/")) == []
 
+    def test_a_listing_tells_size_and_time(self, storage: Storage, tmp_path: Path) -> None:
+        put = storage.put(KEY, _file(tmp_path, b"picture"), content_type="image/webp")
+        (found,) = storage.objects("pictures/")
+        assert (found.key, found.size_bytes) == (KEY, 7)
+        assert abs(found.modified_at - put.modified_at) < 5
+        assert list(storage.objects("picture/")) == []
+
+    def test_answers(self, storage: Storage) -> None:
+        storage.check()
+
     def test_what_is_listed_can_be_deleted_on_the_way(self, storage: Storage, tmp_path: Path) -> None:
         for number in range(20):
             storage.put(f"a/{number % 3}/{number}.webp", _file(tmp_path, b"x"), content_type="image/webp")
