@@ -4,10 +4,12 @@ import sys
 
 import typer
 
+from image_processor.cli.backup import backup, restore
 from image_processor.cli.doctor import doctor
 from image_processor.cli.inspect import inspect
 from image_processor.cli.process import process
 from image_processor.cli.serve import serve
+from image_processor.cli.storage import storage
 from image_processor.cli.token import token
 from image_processor.cli.worker import worker
 from image_processor.errors import ImageProcessorError
@@ -19,8 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, worker, token, process, inspect, doctor):
+for command in (serve, worker, token, process, inspect, doctor, backup, restore):
     app.command()(command)
+app.add_typer(storage, name="storage")
 
 
 def main() -> None:
