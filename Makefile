@@ -17,8 +17,9 @@ serve: $(VENV)/.runtime ## Start the whole service on 127.0.0.1:8000, data under
 	@exec $(BIN)/image-processor serve --dev
 
 test: setup ## All tests, on all processors; those that measure by themselves
-	$(BIN)/pytest $(PARALLEL) -m "not alone"
+	$(BIN)/pytest $(PARALLEL) -m "not alone" --ignore tests/s3_images
 	$(BIN)/pytest -m alone
+	$(BIN)/pytest $(PARALLEL) tests/s3_images --cov=src/image_processor/s3_images --cov-fail-under=85
 
 check: setup ## Format, lint, types, layers, fast tests
 	$(BIN)/ruff format --check .

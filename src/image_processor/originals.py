@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from image_processor.errors import StorageError, UnavailableError
-from image_processor.intake.probe import probe
-from image_processor.intake.stage import Stage, StagedOriginal
+from image_processor.errors import ImageProcessorError, StorageError, UnavailableError
+from image_processor.intake.probe import Header, probe
+from image_processor.intake.stage import CheckWanted, Stage, StagedOriginal
 from image_processor.jobs.values import Claim
 from image_processor.locations import Locations
 from image_processor.pipeline import ImageFormat, Limits
-
-CheckWanted = Callable[[], None]
+from image_processor.telemetry import emit
 
 
 class FetchTurns:
@@ -65,15 +64,16 @@ class Originals:
 
     def take(self, claim: Claim, check_wanted: CheckWanted) -> StagedOriginal:
         """
-        The original, staged under `claim.staging_path`; what an earlier attempt fetched stays fetched.
+        The original, on this machine; what an earlier attempt fetched from its address stays fetched.
 
+        It stands under `claim.staging_path`, or is a copy for this attempt alone, which ends with `release`.
         `check_wanted` is called between chunks and ends the fetch by raising; nothing half-fetched stays.
 
-        Raises what `Locations.fetch`, `StagingFile.write` and `StagingFile.finish` raise; StorageError where
-        an upload cannot be read any more.
+        Raises what `Locations.fetch`, `StagingFile.write` and `StagingFile.finish` raise; for an upload what
+        `Stage.fetch` raises, StorageError where it cannot be read any more.
         """
         if claim.source_uri is None:
-            return self._uploaded(claim)
+            return self._uploaded(claim, check_wanted)
         adopted = self._stage.adopt(claim.staging_path, self._accepts, self._limits)
         if adopted:
             return adopted
@@ -84,24 +84,34 @@ class Originals:
         """Where the original lies."""
         return self._stage.path(original.name)
 
+    def release(self, claim: Claim, original: StagedOriginal) -> None:
+        """End the copy that was made for this attempt, if one was; what cannot be removed is swept later."""
+        if original.name == claim.staging_path:
+            return
+        try:
+            self._stage.discard(original.name)
+        except ImageProcessorError as error:
+            emit("stage.remove.failed", job_id=claim.job_id, error=str(error))
+
     def remove(self, claim: Claim) -> None:
         """Remove the original of a job that needs it no more; none there is fine."""
         self._stage.remove(claim.staging_path)
 
-    def _uploaded(self, claim: Claim) -> StagedOriginal:
+    def _uploaded(self, claim: Claim, check_wanted: CheckWanted) -> StagedOriginal:
         if claim.source_format is None:
             raise StorageError("The job has neither an upload nor an address of its original.")
-        try:
-            with self._stage.path(claim.staging_path).open("rb") as file:
-                header = probe(file, claim.source_format, claim.source_bytes)
-        except OSError as error:
-            raise StorageError(f"The staged original cannot be read: {error.strerror}.") from error
+        path = self._stage.fetch(
+            claim.staging_path,
+            size_bytes=claim.source_bytes,
+            sha256=claim.sha256,
+            check_wanted=check_wanted,
+        )
         return StagedOriginal(
-            name=claim.staging_path,
+            name=path.name,
             format=claim.source_format,
             size_bytes=claim.source_bytes,
             sha256=claim.sha256,
-            header=header,
+            header=_header(path, claim.source_format, claim.source_bytes),
         )
 
     def _fetched(self, uri: str, name: str, check_wanted: CheckWanted) -> StagedOriginal:
@@ -117,3 +127,11 @@ class Originals:
             except BaseException:
                 file.discard()
                 raise
+
+
+def _header(path: Path, image_format: ImageFormat, size_bytes: int) -> Header:
+    try:
+        with path.open("rb") as file:
+            return probe(file, image_format, size_bytes)
+    except OSError as error:
+        raise StorageError(f"The staged original cannot be read: {error.strerror}.") from error

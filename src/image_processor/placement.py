@@ -60,6 +60,11 @@ def check_preset(name: str, preset: Preset) -> None:
         raise ConfigurationError(
             f"The key template of preset {name!r} asks for {', '.join(sorted(unknown))}, which no upload has."
         )
+    if not template.fields() & {"image_id", "upload_id"}:
+        raise ConfigurationError(
+            f"The key template of preset {name!r} has neither {{image_id}} nor {{upload_id}}: uploads would "
+            "replace each other's variants."
+        )
     check_distinct(template, preset.pipeline.variants, preset.accepts)
 
 

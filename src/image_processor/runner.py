@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -41,7 +42,6 @@ MIN_DEADLINE_SECONDS = 60.0
 MAX_DEADLINE_SECONDS = 600.0
 COMMIT_DELAYS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """A finished result is worth waiting for a busy database; the heartbeat says when the lease is gone."""
-
 Outcome = TypeVar("Outcome")
 
 
@@ -98,6 +98,8 @@ class Places:
 
     storage: Storage
     locations: Locations
+    puts_at_once: int = 1
+    """A storage across a network takes its time for each file, and little of ours."""
 
     def put(self, claim: Claim, variant: RenderedVariant) -> StoredVariant:
         """Put one variant where it belongs, whole, and checked as far as the place tells."""
@@ -158,13 +160,16 @@ class Runner:
         note = partial(self.progress.note, attempt.claim)
         progress = Progress(note, has_fetch=attempt.claim.source_uri is not None)
         original, claim = self._take(attempt)
-        with _scratch_folder(self.scratch) as folder:
-            progress.step("render")
-            rendering = self._render(attempt, original, folder, progress)
-            progress.step("store")
-            stored = self._store_all(attempt, claim, rendering.variants, progress)
-            progress.step("commit")
-            return _facts(rendering, stored)
+        try:
+            with _scratch_folder(self.scratch) as folder:
+                progress.step("render")
+                rendering = self._render(attempt, original, folder, progress)
+                progress.step("store")
+                stored = self._store_all(attempt, claim, rendering.variants, progress)
+                progress.step("commit")
+                return _facts(rendering, stored)
+        finally:
+            self.originals.release(claim, original)
 
     def _take(self, attempt: Attempt) -> tuple[StagedOriginal, Claim]:
         """The original, and the claim with what is known of it now."""
@@ -198,12 +203,29 @@ class Runner:
     def _store_all(
         self, attempt: Attempt, claim: Claim, variants: Sequence[RenderedVariant], progress: Progress
     ) -> dict[str, StoredVariant]:
-        stored = {}
-        for number, variant in enumerate(variants, start=1):
+        failures: list[BaseException] = []
+
+        def put(variant: RenderedVariant) -> StoredVariant:
             attempt.check_wanted()
-            stored[variant.name] = self.places.put(claim, variant)
-            progress.advance(number / len(variants))
-        return stored
+            if failures:
+                raise failures[0]
+            try:
+                return self.places.put(claim, variant)
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        with ThreadPoolExecutor(self.places.puts_at_once, thread_name_prefix="put") as pool:
+            puts = {variant.name: pool.submit(put, variant) for variant in variants}
+            try:
+                for number, done in enumerate(as_completed(puts.values()), start=1):
+                    if failures:  # which one is seen first is chance, and it decides what the attempt costs
+                        raise failures[0]
+                    done.result()
+                    progress.advance(number / len(variants))
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return {name: done.result() for name, done in puts.items()}
 
     def _refused(self, claim: Claim) -> None:
         """

@@ -4,8 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from image_processor.cdn import Cdn, NoCdn
 from image_processor.errors import (
     ConflictError,
     FileTooLargeError,
@@ -103,6 +104,7 @@ class ImageService:
     transport: Transport
     dispatch: DispatchRepository
     intake: Intake
+    cdn: Cdn = field(default_factory=NoCdn)
 
     @property
     def limits(self) -> Limits:
@@ -127,21 +129,33 @@ class ImageService:
         Where it is refused, and where an older job answers, the original is removed from the stage. Where the
         database does not answer, a job may have come of it all the same: then the sweeper decides.
         Raises InvalidRequestError, UnsupportedFormatError, ImageTooLargeError, ImageTooSmallError,
-        IdempotencyError, RateLimitError, UnavailableError.
+        IdempotencyError, RateLimitError, UnavailableError, StorageError.
         """
         try:
-            receipt = self.submit_job(self._checked(original, submission))
+            job = self._checked(original, submission)
+        except ImageProcessorError:
+            self.discard(original)
+            raise
+        self.stage.share(original)
+        try:
+            receipt = self.submit_job(job)
         except ImageProcessorError as error:
             if not _may_have_happened(error):
-                self.stage.remove(original.name)
+                self._unshare(original)
             raise
         if receipt.joined:
-            self.stage.remove(original.name)
+            self._unshare(original)
         return receipt
 
     def discard(self, original: StagedOriginal) -> None:
-        """Remove an original that no job will be made of."""
-        self.stage.remove(original.name)
+        """Remove an original that was never submitted."""
+        self.stage.discard(original.name)
+
+    def _unshare(self, original: StagedOriginal) -> None:
+        try:
+            self.stage.remove(original.name)
+        except ImageProcessorError as error:  # the answer stands; the sweeper tries again
+            emit("stage.remove.failed", error=str(error))
 
     def submit_job(self, job: NewJob) -> Receipt:
         """
@@ -301,10 +315,11 @@ class ImageService:
         if image is None:
             raise NotFoundError("There is no such image.")
         emit("image.deleted", image_id=image_id)
+        keys = [variant.key for variant in image.variants.values() if not is_elsewhere(variant)]
         try:
-            for variant in image.variants.values():
-                if not is_elsewhere(variant):
-                    self.storage.delete(variant.key)
+            for key in keys:
+                self.storage.delete(key)
+            self.cdn.invalidate(keys)
         except ImageProcessorError as error:  # nobody can reach it any more, and the sweeper comes later
             emit("image.removal.failed", image_id=image_id, error=str(error))
 

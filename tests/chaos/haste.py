@@ -13,7 +13,7 @@ from chaos.engine import ChaosEngine, Moments
 from chaos.plan import Spot
 from chaos.site import Site
 from image_processor import bootstrap
-from image_processor.bootstrap import WorkerParts
+from image_processor.bootstrap import WorkerParts, application, workers
 from image_processor.errors import UnavailableError
 from image_processor.intake.stage import Stage
 from image_processor.jobs import dispatch
@@ -163,13 +163,14 @@ def hasten(site: Site) -> Moments:
     """Shorten the patience of this process, before it builds anything."""
     moments = Moments(site)
     grace = {"purge_grace_seconds": site.plan.shape.grace}
-    bootstrap.RetryPolicy = lambda: POLICY
-    bootstrap.JobRepository = partial(WatchedJobs, site=site, moments=moments, policy=POLICY, **grace)
-    bootstrap.RecoveryRepository = partial(WatchedRecovery, site=site, **grace)
-    bootstrap.ImageRepository = partial(ImageRepository, **grace)
-    bootstrap.WorkerRepository = HastyWorkers
-    bootstrap.DispatchRepository = partial(WatchedDispatch, site=site)
-    bootstrap.open_transport = partial(_watched_transport, site, bootstrap.open_transport)
+    workers.RetryPolicy = lambda: POLICY
+    workers.RecoveryRepository = partial(WatchedRecovery, site=site, **grace)
+    workers.WorkerRepository = HastyWorkers
+    for module in (application, workers):
+        module.JobRepository = partial(WatchedJobs, site=site, moments=moments, policy=POLICY, **grace)
+        module.ImageRepository = partial(ImageRepository, **grace)
+        module.DispatchRepository = partial(WatchedDispatch, site=site)
+        module.open_transport = partial(_watched_transport, site, bootstrap.open_transport)
     UnavailableError.retry_after_seconds = SNOOZE_SECONDS
     dispatch.SEEN_SECONDS, dispatch.LOST_SECONDS = SEEN_SECONDS, LOST_SECONDS
     presence.REPORT_SECONDS = REPORT_SECONDS
@@ -198,11 +199,10 @@ def _watched_transport(site, open_transport, settings, **given):
 def build_worker(site: Site, moments: Moments, settings, **given) -> WorkerParts:
     """What a worker process needs, with an engine that obeys the plan."""
     parts = bootstrap.build_worker(settings, **given)
-    for name, step in parts.sweeper._steps.items():
+    for name, step in (parts.sweeper._steps | parts.sweeper._slow_steps).items():
         if name != "prune":
             step.every_seconds = min(step.every_seconds, STEP_SECONDS)
-    given_places = parts.runner.places
-    places = WatchedPlaces(storage=given_places.storage, locations=given_places.locations, moments=moments)
+    places = WatchedPlaces(**vars(parts.runner.places), moments=moments)
     return replace(
         parts,
         runner=replace(parts.runner, places=places),

@@ -50,7 +50,9 @@ def celery_worker(worker_id: str) -> int:
 
 def sweeper() -> int:
     process.log_events(json=False)
-    build_worker(load_settings()).sweeper.run(threading.Event())
+    sweeper, never = build_worker(load_settings()).sweeper, threading.Event()
+    threading.Thread(target=sweeper.run_cleaning, args=(never,), daemon=True).start()
+    sweeper.run(never)
     return 0
 
 

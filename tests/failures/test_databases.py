@@ -150,7 +150,9 @@ def test_every_commit_of_a_jobs_life_is_on_the_disk(kind, tmp_path, request, mon
         shop.run()
         done = shop.run()
         shop.images.delete(done.claim.image_id, "ada")
-        Sweeper(shop.house()).tick()
+        sweeper = Sweeper(shop.house())
+        sweeper.tick()
+        sweeper.clean()
         shop.workers.report("worker-1", 1)
     assert set(durability) == {{"sqlite": 2, "postgresql": "on"}[kind]}
     assert len(durability) > 10

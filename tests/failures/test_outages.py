@@ -206,7 +206,7 @@ def test_what_nobody_wants_after_that_is_removed(shop, start_worker):
     shop.jobs.cancel(receipt.job_id, "ada")
     shop.recovery.reap_worker(shop.job_row(receipt.job_id)["worker_id"])
     assert shop.job_row(receipt.job_id)["reason"] == "cancelled"
-    Sweeper(shop.house()).tick()
+    Sweeper(shop.house()).clean()
     assert list(shop.storage.keys("")) == []
 
 
@@ -239,10 +239,10 @@ def test_nothing_is_left_of_an_image_that_is_deleted_while_it_is_stored(shop, nu
         assert held.is_reached.wait(PATIENCE_SECONDS)
         assert shop.images.delete(attempt.claim.image_id, "ada") is not None
         if is_swept_meanwhile:
-            Sweeper(shop.house()).tick()
+            Sweeper(shop.house()).clean()
         held.may_go_on.set()
     assert shop.outcome(attempt) == (Status.FAILED, "cancelled", 1)
-    Sweeper(shop.house()).tick()
+    Sweeper(shop.house()).clean()
     assert list(shop.storage.keys("")) == []
     assert shop.images.image(attempt.claim.image_id, "ada") is None
     wait_until(lambda: shop.staged() == [])

@@ -7,19 +7,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from image_processor.errors import CorruptImageError, StorageError, UnavailableError
+from image_processor.errors import CorruptImageError, StorageDownError, StorageError, UnavailableError
 from image_processor.jobs import Status, new_id
 from image_processor.jobs.strays import StrayRepository
-from image_processor.maintenance import ReaperGate, Sweeper, outputs
+from image_processor.maintenance import Chore, ReaperGate, Sweeper, outputs
 from image_processor.maintenance import sweeper as sweeping
 from image_processor.maintenance.outputs import OutputSweep
 from image_processor.maintenance.sweeper import ORPHAN_SECONDS
 from image_processor.placement import variant_keys
 from image_processor.runner import Attempt, Ending
+from image_processor.storage.keys import INCOMING
 from image_processor.storage.local import LocalStorage
 from image_processor.storage.memory import MemoryStorage
 from image_processor.testing.fake_engine import FakeEngine
-from integration.workshop import PATIENCE_SECONDS, PICTURE, FailingEngine, Workshop, an_error
+from integration.workshop import PATIENCE_SECONDS, PICTURE, FailingEngine, Workshop, an_error, in_thread
 
 LEASE_SECONDS = 30.0
 
@@ -157,37 +158,46 @@ class TestReap:
         ticking(clock, 1, sweeper)
         assert shop.outcome(attempt)[0] == "retrying"
 
-    def test_is_not_held_up_by_a_storage_that_fails(self, shop, clock):
-        class Broken(MemoryStorage):
+    def test_is_not_held_up_by_a_storage_that_does_not_answer(self, shop, clock):
+        asked, may_answer = threading.Event(), threading.Event()
+
+        class Silent(MemoryStorage):
             def delete(self, key):
-                raise StorageError("The disk has a bad block.")
+                asked.set()
+                assert may_answer.wait(PATIENCE_SECONDS)
+                raise StorageDownError("It did not answer in time.")
 
         deleted = shop.run()
         shop.images.delete(deleted.claim.image_id, "ada")
-        sweeper = sweeper_of(shop, storage=Broken())
-        attempt = shop.attempt()
-        end_lease(shop, attempt)
-        ticking(clock, LEASE_SECONDS, sweeper)
-        assert "image.purge.failed" in shop.events_told()
-        assert shop.outcome(attempt)[0] == "retrying"
+        sweeper = sweeper_of(shop, storage=Silent())
+        with in_thread(sweeper.clean):
+            assert asked.wait(PATIENCE_SECONDS)
+            attempt = shop.attempt()
+            end_lease(shop, attempt)
+            ticking(clock, LEASE_SECONDS, sweeper)
+            assert shop.outcome(attempt)[0] == "retrying"
+            assert not shop.events_told("image.purge.failed"), "it still waits"
+            may_answer.set()
+        assert shop.events_told("image.purge.failed") == ["image.purge.failed"]
 
 
 class TestTick:
     def test_a_step_that_fails_is_told_and_does_not_stop_the_others(self, shop, clock):
-        def fall_over(_seconds):
-            raise RuntimeError("a bug of ours")
+        class Forgetful:
+            def prune(self, _seconds):
+                raise RuntimeError("a bug of ours")
 
-        sweeper = sweeper_of(shop, sweeps=(fall_over,))
+        sweeper = sweeper_of(shop, rate_limits=Forgetful())
         attempt = shop.attempt()
         end_lease(shop, attempt)
         ticking(clock, LEASE_SECONDS, sweeper)
-        assert ("sweeper.sweep_scratch.failed", {"error": "RuntimeError: a bug of ours"}) in shop.told
+        assert ("sweeper.prune.failed", {"error": "RuntimeError: a bug of ours"}) in shop.told
         assert shop.outcome(attempt)[0] == "retrying"
 
     def test_runs_until_told_to_stop(self, shop, monkeypatch):
         monkeypatch.setattr(sweeping, "TICK_SECONDS", 0.01)
         stop, ticked = threading.Event(), threading.Event()
-        sweeper = sweeper_of(shop, sweeps=(lambda _seconds: ticked.set() or 0,))
+        sweeper = sweeper_of(shop, rate_limits=SimpleNamespace(prune=lambda _seconds: ticked.set()))
         thread = threading.Thread(target=sweeper.run, args=(stop,))
         thread.start()
         assert ticked.wait(PATIENCE_SECONDS)
@@ -206,6 +216,38 @@ class TestTick:
                 sweeper.tick()
         assert [shop.job_row(attempt.claim.job_id)["crash_count"] for attempt in jobs] == [1] * 5
         assert shop.events_told("job.recovered") == ["job.recovered"] * 5
+
+
+class TestClean:
+    def test_a_step_that_fails_is_told_and_does_not_stop_the_others(self, shop):
+        def fall_over(_seconds):
+            raise RuntimeError("a bug of ours")
+
+        shop.images.delete(shop.run().claim.image_id, "ada")
+        sweeper = sweeper_of(shop, sweeps=(fall_over,))
+        sweeper.clean()
+        assert ("sweeper.sweep_scratch.failed", {"error": "RuntimeError: a bug of ours"}) in shop.told
+        assert ("sweeper.purge", {"count": 1}) in shop.told
+
+    def test_a_chore_is_done_when_it_is_due_and_told_where_there_was_something(self, shop, clock):
+        found = iter((0, 3, 0))
+        sweeper = sweeper_of(shop, chores=(Chore(name="dust", every_seconds=60.0, run=lambda: next(found)),))
+        for _ in range(120):
+            sweeper.clean()
+            clock.run(1.0)
+        assert [told for told in shop.told if told[0] == "sweeper.dust"] == [("sweeper.dust", {"count": 3})]
+        assert next(found) == 0, "twice in two minutes"
+
+    def test_runs_until_told_to_stop(self, shop, monkeypatch):
+        monkeypatch.setattr(sweeping, "TICK_SECONDS", 0.01)
+        stop, cleaned = threading.Event(), threading.Event()
+        sweeper = sweeper_of(shop, sweeps=(lambda _seconds: cleaned.set() or 0,))
+        thread = threading.Thread(target=sweeper.run_cleaning, args=(stop,))
+        thread.start()
+        assert cleaned.wait(PATIENCE_SECONDS)
+        stop.set()
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
 
 
 class TestExpire:
@@ -498,6 +540,16 @@ class TestSweepOutputs:
         shop.runner.run(again)
         shop.assert_whole(again.claim)
 
+    def test_looks_past_what_waits_to_be_accepted(self, shop):
+        attempt = shop.run()
+        shop.images.delete(attempt.claim.image_id, "ada")
+        sweeper_of(shop).purge()
+        (shop.folder / "late").write_bytes(b"late")
+        waiting = f"{INCOMING}/direct/{attempt.claim.image_id}"
+        shop.storage.put(waiting, shop.folder / "late", content_type="image/webp")
+        assert self.sweep_of(shop).turn() == 0
+        assert list(shop.storage.keys("")) == [waiting]
+
     def test_goes_on_where_it_stopped_and_rests_at_the_end(self, shop, monkeypatch):
         monkeypatch.setattr(outputs, "KEYS_PER_TURN", 3)
         attempts = [shop.run() for _ in range(2)]
@@ -533,5 +585,5 @@ class TestSweepOutputs:
         shop.images.delete(attempt.claim.image_id, "ada")
         sweeper_of(shop).purge()
         self.store_late(shop, attempt)
-        sweeper_of(shop, strays=StrayRepository(shop.database)).tick()
+        sweeper_of(shop, strays=StrayRepository(shop.database)).clean()
         assert "sweeper.sweep_outputs" in shop.events_told()

@@ -42,6 +42,19 @@ SHOWN_OTHERWISE = {
     "file_roots": "none",
     "private_networks": "none",
     "webhook_secret": "none",
+    "cdn_url": "none",
+    "cloudfront_distribution_id": "none",
+    "s3_bucket": "none",
+    "s3_incoming_bucket": "`S3_BUCKET`",
+    "s3_job_buckets": "none",
+    "aws_region": "what boto3 finds, else `us-east-1`",
+    "aws_access_key_id": "what boto3 finds",
+    "aws_secret_access_key": "what boto3 finds",
+    "aws_session_token": "what boto3 finds",
+    "s3_endpoint_url": "none",
+    "s3_public_endpoint_url": "`S3_ENDPOINT_URL`",
+    "s3_sse": "`false`",
+    "s3_storage_class": "none",
 }
 """Defaults that are not written as they are in the code."""
 
@@ -90,7 +103,11 @@ def test_the_default_of_a_setting_is_what_the_documents_say(name):
 
 
 def test_settings_that_documents_name_exist():
-    known = {name.upper() for name in Settings.model_fields} | {"JOB_ID", "DATA_PATH", "TOKEN", "NAME"}
+    known = (
+        {name.upper() for name in Settings.model_fields}
+        | {"JOB_ID", "DATA_PATH", "TOKEN", "NAME"}
+        | {"STANDARD_IA"}
+    )
     for path in DOCUMENTS:
         named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", prose(path)))
         assert named <= known, path.name
@@ -215,10 +232,12 @@ def test_commands_in_documents_exist(path):
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
     commands = get_command(command_line).commands
     for line in re.findall(
-        r"image-processor ((?:serve|worker|token|process|inspect|doctor)\b[^`\n)]*)", text
+        r"image-processor ((?:serve|worker|token|process|inspect|doctor|storage|backup|restore)\b[^`\n)]*)",
+        text,
     ):
         name, *words = shlex.split(line.partition("#")[0], posix=True)
-        options = {option for parameter in commands[name].params for option in parameter.opts}
+        command = commands[name].commands[words[0]] if name == "storage" else commands[name]
+        options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, line
 
 

@@ -8,7 +8,7 @@ from image_processor.api.auth import Authenticator
 from image_processor.api.edge import HangUp, SafeHeaders
 from image_processor.api.errors import add_error_answers
 from image_processor.api.events import JobWatcher
-from image_processor.api.routes import deliveries, events, files, health, images, jobs
+from image_processor.api.routes import deliveries, events, files, health, images, jobs, uploads
 from image_processor.bootstrap import App
 
 DESCRIPTION = """
@@ -40,7 +40,7 @@ def create_app(app: App) -> FastAPI:
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
         allow_credentials=True,
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
         expose_headers=[
             *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"),
@@ -50,6 +50,6 @@ def create_app(app: App) -> FastAPI:
     api.add_middleware(SafeHeaders)
     api.add_middleware(HangUp)
     add_error_answers(api)
-    for routes in (events, images, jobs, deliveries, health, files):
+    for routes in (events, uploads, images, jobs, deliveries, health, files):
         api.include_router(routes.router)
     return api

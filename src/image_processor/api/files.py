@@ -24,6 +24,10 @@ FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
 """What OpenAPI is told of an answer with a file."""
 
 
+SERVED = frozenset(known.media_type for known in ImageFormat if known is not ImageFormat.SVG)
+"""What is not of these types is for downloading, whatever its storage says: a page could run in a browser."""
+
+
 def file_answer(request: Request, storage: Storage, key: str, *, cache_control: str) -> Response:
     """
     The object under `key`, whole, in part (206) or unchanged (304).
@@ -75,15 +79,19 @@ def _stream(
         headers["Content-Range"] = part.content_range(stored.size_bytes)
     status = 200 if part is None else 206
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=stored.content_type)
+        return Response(status_code=status, headers=headers, media_type=_media_type(stored))
     chunks = _chunks(storage, stored.key, wanted)
     first = next(chunks, b"")  # a file that has just gone is found missing before the answer begins
     return StreamingResponse(
         chain((first,), chunks),
         status_code=status,
         headers=headers,
-        media_type=stored.content_type,
+        media_type=_media_type(stored),
     )
+
+
+def _media_type(stored: StoredObject) -> str:
+    return stored.content_type if stored.content_type in SERVED else "application/octet-stream"
 
 
 def _chunks(storage: Storage, key: str, wanted: ByteRange) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """`image-processor doctor`: what is wrong with this installation, before its users find out."""
 
+import secrets
 import shutil
 import sys
 import tempfile
@@ -14,12 +15,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from image_processor.bootstrap import new_local_engine, open_database, open_storage, open_transport
+from image_processor.bootstrap import (
+    check_file_roots,
+    check_presets,
+    check_webhook_secret,
+    new_local_engine,
+    open_database,
+    open_incoming,
+    open_storage,
+    open_transport,
+)
 from image_processor.engine.isolate import IsolatedEngine
-from image_processor.errors import ImageProcessorError
+from image_processor.errors import ImageProcessorError, StorageDamageError
 from image_processor.jobs.sqlite import has_wal_reset_bug, sqlite_version
 from image_processor.jobs.workers import WorkerRepository
 from image_processor.settings import Settings, load_settings
+from image_processor.storage.base import Storage
+from image_processor.storage.keys import INCOMING
 
 STALLED_SECONDS = 300.0
 
@@ -116,18 +128,48 @@ def check_workers(settings: Settings) -> Iterator[Finding]:
         yield Finding("workers", Verdict.OK, f"{living} alive")
 
 
-def check_disk(settings: Settings) -> Iterator[Finding]:
-    """The folders, and the room on their disk."""
-    storage = open_storage(settings)
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """What a start would refuse."""
+    for check in (check_presets, check_webhook_secret, check_file_roots):
+        check(settings)
+    yield Finding("settings", Verdict.OK, "those of presets, webhooks and folders hold")
+
+
+def check_storage(settings: Settings) -> Iterator[Finding]:
+    """Where variants are kept, and where originals wait: both are written to, read and cleared."""
+    for name, storage in (("storage", open_storage(settings)), ("incoming", open_incoming(settings))):
+        _try_out(storage)
+        yield Finding(name, Verdict.OK, f"{_where(settings, name)} can be written to and read")
+
+
+def _where(settings: Settings, name: str) -> str:
+    if settings.storage_backend == "local":
+        return str(settings.storage if name == "storage" else settings.incoming)
+    bucket = settings.s3_bucket if name == "storage" else settings.s3_incoming_bucket or settings.s3_bucket
+    return f"the bucket {bucket}"
+
+
+def _try_out(storage: Storage) -> None:
+    key, content = f"{INCOMING}/doctor/{secrets.token_hex(8)}", b"written by doctor"
     with tempfile.NamedTemporaryFile() as probe:
-        probe.write(b"written by doctor")
+        probe.write(content)
         probe.flush()
-        storage.put("doctor/probe.txt", Path(probe.name), content_type="text/plain")
-        storage.delete("doctor/probe.txt")
-    free = shutil.disk_usage(settings.storage).free
+        storage.put(key, Path(probe.name), content_type="text/plain")
+    try:
+        with storage.open(key) as file:
+            if file.read() != content:
+                raise StorageDamageError("What was written came back changed.")
+    finally:
+        storage.delete(key)
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """The room on the disk that uploads are taken in on."""
+    settings.staging.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.staging).free
     verdict = Verdict.OK if free > 4 * settings.min_free_bytes else Verdict.WARNING
     room = f"{free / 1e9:.1f} GB free; uploads stop below {settings.min_free_disk_mb} MB"
-    yield Finding("storage", verdict, f"{settings.storage} is writable, {room}")
+    yield Finding("disk", verdict, f"{settings.staging}: {room}")
 
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
@@ -151,11 +193,13 @@ def _engine_findings(engine: IsolatedEngine) -> Iterator[Finding]:
 Check = Callable[[Settings], Iterator[Finding]]
 CHECKS: tuple[Check, ...] = (
     check_python,
+    check_settings,
     check_secret,
     check_sqlite,
     check_database,
     check_broker,
     check_workers,
+    check_storage,
     check_disk,
     check_engine,
 )

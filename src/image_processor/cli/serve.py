@@ -12,6 +12,7 @@ from image_processor.bootstrap import (
     check_file_roots,
     check_folders,
     check_presets,
+    check_storage,
     check_webhook_secret,
     open_database,
     open_transport,
@@ -44,7 +45,7 @@ def serve(
     """Start the whole service: API, workers and sweeper; with Celery the API alone."""
     settings = load_settings(host=host, port=port, workers=workers)
     check_safe_to_start(settings, dev=dev)
-    for check in (check_presets, check_webhook_secret, check_file_roots, check_folders):
+    for check in (check_presets, check_webhook_secret, check_file_roots, check_folders, check_storage):
         check(settings)
     settings = with_development_secret(settings) if dev else settings
     log_events(json=settings.log_format == "json")

@@ -6,7 +6,7 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ MIB = 1024 * 1024
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
 """What file systems without hard links answer."""
 
+CheckWanted = Callable[[], None]
+"""Asked between chunks; ends what goes on by raising."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StagedOriginal:
@@ -45,7 +48,8 @@ class StagedOriginal:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn the operating system's errors into StorageFullError and StorageError."""
     try:
         yield
     except OSError as error:
@@ -55,12 +59,12 @@ def _translated() -> Iterator[None]:
 
 
 class Stage:
-    """A folder for originals on their way in."""
+    """A folder for originals on their way in. All who submit and all who work look into the same one."""
 
     def __init__(self, directory: Path, *, min_free_bytes: int = 0) -> None:
         self.directory = directory
         self._min_free_bytes = min_free_bytes
-        with _translated():
+        with translated():
             directory.mkdir(parents=True, exist_ok=True)
 
     def new_name(self) -> str:
@@ -75,10 +79,15 @@ class Stage:
 
         Raises StorageFullError while the disk is nearly full.
         """
-        with _translated():
+        with translated():
+            self.check_room()
+            return StagingFile(self.directory, _Checks(accepts, limits), name)
+
+    def check_room(self) -> None:
+        """Raise StorageFullError while the disk is nearly full."""
+        with translated():
             if shutil.disk_usage(self.directory).free < self._min_free_bytes:
                 raise StorageFullError("The disk is nearly full; no more files are taken in for now.")
-            return StagingFile(self.directory, _Checks(accepts, limits), name)
 
     def adopt(self, name: str, accepts: tuple[ImageFormat, ...], limits: Limits) -> StagedOriginal | None:
         """
@@ -92,14 +101,50 @@ class Stage:
         """Where a staged original lies."""
         return self.directory / name
 
-    def remove(self, name: str) -> None:
-        """Remove a staged original; none there is fine."""
-        with _translated():
+    def share(self, original: StagedOriginal) -> None:
+        """
+        Bring a finished original within reach of every worker; to be called before a job is made of it.
+
+        Where that fails, nothing is left on this machine. Raises what `Storage.put` raises.
+        """
+
+    def fetch(
+        self,
+        name: str,
+        *,
+        size_bytes: int,  # noqa: ARG002 - here lies what was checked on its way in
+        sha256: str,  # noqa: ARG002
+        check_wanted: CheckWanted,  # noqa: ARG002
+    ) -> Path:
+        """
+        Where on this machine a shared original can be read, whole and with these bytes.
+
+        The file has its own name, or a name that is the caller's alone, who then discards it. Raises
+        StorageError where there is none, StorageDamageError where its bytes are others, StorageFullError,
+        and what `Storage.open` raises.
+        """
+        return self.path(name)
+
+    def discard(self, name: str) -> None:
+        """Remove a file from this machine alone; none there is fine."""
+        with translated():
             self.path(name).unlink(missing_ok=True)
 
+    def remove(self, name: str) -> None:
+        """
+        Remove a staged original wherever it lies; none there is fine.
+
+        Raises what `Storage.delete` raises; it is gone from this machine then.
+        """
+        self.discard(name)
+
+    def shared_names_older_than(self, seconds: float) -> Iterator[str]:  # noqa: ARG002 - none lies elsewhere
+        """The names of originals that lie elsewhere than on this machine, and were put there before that."""
+        return iter(())
+
     def names_older_than(self, seconds: float) -> list[str]:
-        """The names of all staged files that were last written before that long."""
-        with _translated(), os.scandir(self.directory) as entries:
+        """The names of all staged files on this machine that were last written before that long."""
+        with translated(), os.scandir(self.directory) as entries:
             newest = file_clock.now(self.directory) - seconds
             return [entry.name for entry in entries if entry.is_file() and _modified_at(entry) < newest]
 
@@ -145,7 +190,7 @@ class _Checks:
         if self._size == 0:
             raise InvalidRequestError("The file is empty.")
         image_format = self._format or accepted_format(self._head, self._accepts)
-        with _translated():
+        with translated():
             file.seek(0)
             header = probe(file, image_format, self._size)
         check_limits(header, self._limits)
@@ -177,7 +222,7 @@ class StagingFile:
             StorageFullError: the disk is full.
         """
         self._checks.take(chunk)
-        with _translated():
+        with translated():
             view = memoryview(chunk)
             while view:
                 view = view[self._file.write(view) :]
@@ -192,7 +237,7 @@ class StagingFile:
         Raises: UnsupportedFormatError, CorruptImageError, ImageTooLargeError, ImageTooSmallError.
         """
         original = self._checks.passed(self._name or self._path.name, self._file)
-        with _translated():
+        with translated():
             os.fsync(self._file.fileno())
             self._file.close()
             is_ours = self._name is None or self._publish(self._path.parent / self._name)
@@ -228,7 +273,7 @@ class StagingFile:
 
 
 def _adopted(path: Path, checks: _Checks) -> StagedOriginal | None:
-    with _translated():
+    with translated():
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError:
@@ -240,7 +285,7 @@ def _adopted(path: Path, checks: _Checks) -> StagedOriginal | None:
 
 
 def _read(file: BinaryIO) -> bytes:
-    with _translated():
+    with translated():
         return file.read(MIB)
 
 

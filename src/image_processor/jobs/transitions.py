@@ -30,7 +30,8 @@ insert into images (image_id, user_id, bucket, job_id, sha256, source_format, so
 values (:image_id, :user_id, :bucket, :job_id, :sha256, :source_format, :source_bytes, <now_iso>)
 """)
 
-# T1: (none) -> pending. Whoever submits publishes the hint next, or takes `dispatched_at` back.
+# T1: (none) -> pending. Both rows have one time: keys may be made from its date.
+# Whoever submits publishes the hint next, or takes `dispatched_at` back.
 INSERT_JOB = statement("""
 insert into processing_jobs (job_id, image_id, user_id, status, preset, pipeline, pipeline_version,
   key_template, source_format, source_uri, output_uri, callback_url, storage_bucket, staging_path,
@@ -39,7 +40,7 @@ insert into processing_jobs (job_id, image_id, user_id, status, preset, pipeline
 values (:job_id, :image_id, :user_id, 'pending', :preset, :pipeline, :pipeline_version,
   :key_template, :source_format, :source_uri, :output_uri, :callback_url, :bucket, :staging_path,
   :processing_metadata, :max_retries, :priority, <now>, <now> + :ttl_seconds, <now>, 1, :dedupe_key,
-  <now_iso>)
+  (select created_at from images where image_id = :image_id))
 on conflict (user_id, dedupe_key)
   where dedupe_key is not null and status in ('pending', 'processing', 'retrying') do nothing
 returning created_at

@@ -11,6 +11,7 @@ from image_processor.errors import (
     NotFoundError,
     SourceNotFoundError,
     SourceUnavailableError,
+    StorageDeniedError,
 )
 from image_processor.locations.folders import Folders
 from image_processor.locations.uris import ObjectUri, parse_file_uri, parse_object_uri, scheme_of
@@ -70,7 +71,8 @@ class Locations:
         Raises, on entry or between chunks:
             SourceNotFoundError: there is nothing, or it is not given to us.
             SourceUnavailableError: the place failed or was too slow.
-            UnavailableError: a bucket's storage cannot be reached.
+            UnavailableError: a bucket's storage cannot be reached, or refuses us the whole bucket; who runs
+                the service set it free for jobs, and so has to mend that.
             FileTooLargeError: there are more than `max_bytes`.
             InvalidRequestError, InvalidKeyError, AddressRefusedError: as `check_source`.
         """
@@ -128,6 +130,9 @@ class Locations:
             opened = storage.open(place.key)
         except NotFoundError as error:
             raise SourceNotFoundError("There is no such object under the s3:// input.") from error
+        except StorageDeniedError as error:
+            storage.check()
+            raise SourceNotFoundError("The s3:// input is not one that is given to us.") from error
         with opened as file:
             yield _chunks(file.read, max_bytes, time.monotonic() + self._fetch_timeout_seconds)
 

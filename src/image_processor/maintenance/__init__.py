@@ -1,6 +1,6 @@
 """What keeps the house in order: reap, expire, dispatch, remove. Any number of processes may do it."""
 
-from image_processor.maintenance.house import House
+from image_processor.maintenance.house import Chore, House
 from image_processor.maintenance.sweeper import ReaperGate, Sweeper
 
-__all__ = ["House", "ReaperGate", "Sweeper"]
+__all__ = ["Chore", "House", "ReaperGate", "Sweeper"]

@@ -7,6 +7,7 @@ from itertools import islice
 
 from image_processor.jobs.strays import StrayRepository
 from image_processor.storage.base import Storage
+from image_processor.storage.keys import is_incoming
 
 KEYS_PER_TURN = 500
 REST_SECONDS = 24 * 3600.0
@@ -37,7 +38,8 @@ class OutputSweep:
         except BaseException:
             self._keys, self._begins_at = iter(()), 0.0  # a listing that broke off does not go on
             raise
-        return self._strays.purge_again({image_id for key in keys for image_id in _ID.findall(key)})
+        outputs = (key for key in keys if not is_incoming(key))
+        return self._strays.purge_again({image_id for key in outputs for image_id in _ID.findall(key)})
 
     def _next_keys(self) -> list[str]:
         keys = list(islice(self._keys, KEYS_PER_TURN))

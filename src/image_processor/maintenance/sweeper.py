@@ -5,7 +5,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,15 +22,18 @@ from image_processor.telemetry import emit
 
 ORPHAN_SECONDS = 3600.0
 """A staged file or scratch folder that no row knows is removed when it is older than this."""
+SHARED_ORPHAN_SECONDS = 24 * ORPHAN_SECONDS
+"""So is an original in the storage, by its clock: no machine's clock and no retry is as late as that."""
 STAGED_BATCH = 500
 """So many staged files are asked for at once: those of a long queue are old, and many."""
 PURGE_BATCH = 5
 PURGE_SECONDS = 5.0
-"""How long a turn may purge: while it does, nobody reaps."""
+"""How long a turn may purge: while it does, nobody sweeps."""
 PURGE_LEASE_SECONDS = 600.0
 TICK_SECONDS = 1.0
 EVERY_TICK = 0.0
 MINUTE = 60.0
+HOUR = 60 * MINUTE
 MAX_PAUSE_SECONDS = 5 * TICK_SECONDS
 """A sweeper that was away for longer, and for half a lease, was frozen with all it might have seen."""
 
@@ -95,7 +98,12 @@ class ReaperGate:
 
 
 class Sweeper:
-    """Runs each step when it is due. A step that fails is tried again at its next turn."""
+    """
+    Runs each step when it is due. A step that fails is tried again at its next turn.
+
+    Quick steps ask the database and the broker alone. Slow ones ask disks and storages, which may take their
+    time: they have a thread of their own, so that no lease and no hint waits for them.
+    """
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -109,22 +117,38 @@ class Sweeper:
             "reclaim": _Step(hints.reclaim, 5 * TICK_SECONDS),
             "find_overtaken": _Step(hints.find_overtaken, 15 * TICK_SECONDS),
             "dispatch": _Step(hints.fill, EVERY_TICK),
-            "purge": _Step(self.purge, 10 * TICK_SECONDS),
-            "sweep_stage": _Step(self.sweep_stage, MINUTE),
-            "sweep_scratch": _Step(self.sweep_scratch, MINUTE),
             "prune": _Step(self.prune, 10 * MINUTE),
-        } | ({"sweep_outputs": _Step(outputs.turn, MINUTE)} if outputs else {})
+        }
+        self._slow_steps = (
+            {
+                "purge": _Step(self.purge, 10 * TICK_SECONDS),
+                "sweep_stage": _Step(self.sweep_stage, MINUTE),
+                "sweep_scratch": _Step(self.sweep_scratch, MINUTE),
+                "sweep_shared_stage": _Step(self.sweep_shared_stage, HOUR),
+            }
+            | ({"sweep_outputs": _Step(outputs.turn, MINUTE)} if outputs else {})
+            | {chore.name: _Step(chore.run, chore.every_seconds) for chore in house.chores}
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Tick until told to stop; not in step with other sweepers."""
-        while not stop.wait(TICK_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311 - spreads load, hides nothing
-            self.tick()
+        _repeat(self.tick, stop)
+
+    def run_cleaning(self, stop: threading.Event) -> None:
+        """Clean until told to stop, on another thread than `run`."""
+        _repeat(self.clean, stop)
 
     def tick(self) -> None:
-        """Run what is due."""
-        now = time.monotonic()
-        for name, step in self._steps.items():
-            if step.due_at <= now:
+        """Run the quick steps that are due."""
+        self._run_due(self._steps)
+
+    def clean(self) -> None:
+        """Run the slow steps that are due."""
+        self._run_due(self._slow_steps)
+
+    def _run_due(self, steps: dict[str, _Step]) -> None:
+        for name, step in steps.items():
+            if step.due_at <= (now := time.monotonic()):
                 step.due_at = now + step.every_seconds
                 self._run(name, step)
 
@@ -184,6 +208,8 @@ class Sweeper:
                 if time.monotonic() > lease_ends_at:
                     return False
                 house.storage.delete(key)
+            if stored := _stored(purge):  # only what was served can have been copied
+                house.cdn.invalidate(stored)
             if not house.jobs.is_staged(purge.staging_path):
                 house.stage.remove(purge.staging_path)
             return house.images.mark_purged(purge.image_id)
@@ -193,13 +219,20 @@ class Sweeper:
 
     def sweep_stage(self) -> int:
         """Remove staged files that no job needs; a young one may belong to an upload in the making."""
-        house = self._house
-        names = iter(house.stage.names_older_than(ORPHAN_SECONDS))
-        count = 0
+        stage = self._house.stage
+        return self._sweep_staged(stage.names_older_than(ORPHAN_SECONDS), stage.discard)
+
+    def sweep_shared_stage(self) -> int:
+        """Remove originals from the storage that no job needs."""
+        stage = self._house.stage
+        return self._sweep_staged(stage.shared_names_older_than(SHARED_ORPHAN_SECONDS), stage.remove)
+
+    def _sweep_staged(self, names: Iterable[str], remove: Callable[[str], None]) -> int:
+        names, count = iter(names), 0
         while batch := set(islice(names, STAGED_BATCH)):
-            orphans = batch - house.jobs.staged(batch)
+            orphans = batch - self._house.jobs.staged(batch)
             for name in orphans:
-                house.stage.remove(name)
+                remove(name)
             count += len(orphans)
         return count
 
@@ -216,10 +249,18 @@ class Sweeper:
         return self._house.recovery.prune(self._house.retention_days)
 
 
+def _repeat(turn: Callable[[], None], stop: threading.Event) -> None:
+    while not stop.wait(TICK_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311 - spreads load, hides nothing
+        turn()
+
+
 def _keys(purge: Purge) -> set[str]:
     """All that may be in the storage; what was written to a place that the user named is the user's."""
-    stored = {variant.key for variant in purge.variants.values() if "://" not in variant.key}
-    return stored | set(variant_keys(purge).values())
+    return _stored(purge) | set(variant_keys(purge).values())
+
+
+def _stored(purge: Purge) -> set[str]:
+    return {variant.key for variant in purge.variants.values() if "://" not in variant.key}
 
 
 def _remove_folders(scratch: Path) -> int:

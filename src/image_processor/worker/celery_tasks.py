@@ -172,6 +172,7 @@ class Station:
             self._thread("heartbeat", self._leases.run, self._stop_beating),
             self._thread("leases", self._leases.watch, self._stop_beating),
             self._thread("sweeper", self._parts.sweeper.run, self._stop_beating),
+            self._thread("cleaner", self._parts.sweeper.run_cleaning, self._stop_beating),
             self._thread("presence", self._presence.run, self._stop_beating),
             # Celery's transport gives it nothing: it works only while Celery itself is deaf.
             self._thread("direct", self._new_slot(Slot).run, self._stop_claiming),

@@ -98,6 +98,7 @@ class Worker:
             "heartbeat": self._leases.run,
             "leases": self._leases.watch,
             "sweeper": self._parts.sweeper.run,
+            "cleaner": self._parts.sweeper.run_cleaning,
             "presence": self._new_presence().run,
         }
         if self._parts.courier is not None:

@@ -21,11 +21,11 @@ def _die_if(fault):
 
 
 def _gate_codecs():
-    from image_processor import bootstrap  # noqa: PLC0415
+    from image_processor.bootstrap import workers  # noqa: PLC0415
 
     codec = str(Path(__file__).with_name("gated_codec.py"))
     command = (sys.executable, "-I", codec, os.environ["GATE"])
-    bootstrap.IsolatedEngine = partial(bootstrap.IsolatedEngine, command=command)
+    workers.IsolatedEngine = partial(workers.IsolatedEngine, command=command)
 
 
 def _kill_submits():

@@ -12,11 +12,12 @@ from pathlib import Path
 
 
 def _make_codecs_sick(gate):
-    from image_processor import bootstrap, runner  # noqa: PLC0415
+    from image_processor import runner  # noqa: PLC0415
+    from image_processor.bootstrap import workers  # noqa: PLC0415
 
     codec = str(Path(__file__).with_name("sick_codec.py"))
     command = (sys.executable, "-I", codec, gate)
-    bootstrap.IsolatedEngine = partial(bootstrap.IsolatedEngine, command=command)
+    workers.IsolatedEngine = partial(workers.IsolatedEngine, command=command)
     hangs = frozenset(map(int, os.environ["HANGING_WIDTHS"].split(",")))
     usual = runner.deadline_seconds
     runner.deadline_seconds = lambda header: (

@@ -28,6 +28,7 @@ GRACE_SECONDS = 900.0
 TABLES = (
     *("processing_jobs", "images", "image_upload_events", "upload_rate_limits", "workers"),
     *("idempotency_keys", "job_progress", "webhook_deliveries", "transport_epochs"),
+    *("direct_uploads", "s3_images"),
 )
 
 

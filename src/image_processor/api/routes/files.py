@@ -6,6 +6,7 @@ from image_processor.api.errors import error_responses
 from image_processor.api.files import FILE_RESPONSES, file_answer
 from image_processor.api.routes.dependencies import Wired
 from image_processor.errors import InvalidKeyError, NotFoundError
+from image_processor.storage.keys import is_incoming
 
 router = APIRouter(tags=["files"])
 
@@ -21,6 +22,8 @@ PUBLIC = "public, max-age=31536000, immutable"
 )
 def stored_file(request: Request, key: str, app: Wired) -> Response:
     """The bytes of one stored variant."""
+    if is_incoming(key):
+        raise NotFoundError("There is no such file.")
     try:
         return file_answer(request, app.storage, key, cache_control=PUBLIC)
     except InvalidKeyError as error:

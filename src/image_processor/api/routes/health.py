@@ -51,6 +51,7 @@ def _database(app: App) -> str:
 
 def _storage(app: App) -> str:
     try:
+        app.storage.check()
         free = app.storage.free_bytes()
     except ImageProcessorError as error:
         return error.code
