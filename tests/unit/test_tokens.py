@@ -2,18 +2,22 @@
 
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 import pytest
 
-from image_processor.api.auth import Authenticator
+from image_processor.bootstrap import open_verifier
 from image_processor.errors import ConfigurationError, InvalidRequestError
 from image_processor.settings import Settings
 from image_processor.tokens import (
     MAX_USER_LENGTH,
     SECRET_FILE,
+    UPLOAD_SECRET_FILE,
+    Scope,
     development_secret_exists,
     make_token,
+    upload_secret,
     with_development_secret,
 )
 
@@ -35,8 +39,33 @@ def without(settings):
 @pytest.mark.parametrize("user", ["me", "用户 🦊", "x" * MAX_USER_LENGTH])
 def test_a_token_lets_its_user_in(settings, algorithm, user):
     settings = settings.model_copy(update={"jwt_algorithm": algorithm})
-    token = make_token(settings, user)
-    assert Authenticator(SECRET, algorithm).user(f"Bearer {token}") == user
+    bearer = open_verifier(settings).bearer(make_token(settings, user))
+    assert (bearer.user, bearer.scopes) == (user, set(Scope) - {Scope.ADMIN})
+
+
+def test_a_token_has_the_scopes_audience_and_issuer_that_are_asked_for(settings):
+    settings = settings.model_copy(update={"jwt_audience": "images", "jwt_issuer": "me"})
+    token = make_token(settings, "me", scopes=[Scope.READ, Scope.ADMIN, Scope.READ])
+    claims = jwt.decode(token, SECRET, algorithms=["HS256"], audience="images")
+    assert (claims["scope"], claims["iss"]) == ("admin read", "me")
+    assert open_verifier(settings).bearer(token).scopes == {Scope.READ, Scope.ADMIN}
+
+
+def test_where_others_sign_no_token_is_made(settings):
+    with pytest.raises(ConfigurationError, match="signed elsewhere"):
+        make_token(settings.model_copy(update={"jwt_algorithm": "RS256"}), "me")
+
+
+def test_addresses_of_uploads_are_signed_with_the_secret_or_with_one_that_is_kept(
+    settings, without, tmp_path
+):
+    assert upload_secret(settings) == SECRET.encode()
+    assert not (tmp_path / "data").exists()
+    with ThreadPoolExecutor(8) as pool:
+        kept = set(pool.map(lambda _: upload_secret(without), range(32)))
+    assert len(kept) == 1
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [UPLOAD_SECRET_FILE]
+    assert stat.S_IMODE((tmp_path / "data" / UPLOAD_SECRET_FILE).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(("hours", "seconds"), [(24, 86_400), (0.01, 36), (87_600, 315_360_000)])

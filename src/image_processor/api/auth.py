@@ -1,69 +1,67 @@
-"""Who asks: the bearer token of a request, and the user it names."""
+"""Who asks: the bearer token of a request, the user it names, and whether it allows what is asked."""
 
+import asyncio
 from typing import Annotated
 
-import jwt
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from image_processor.errors import AuthenticationError
-from image_processor.tokens import is_user
+from image_processor.tokens import Bearer, Scope, TokenVerifier
 
 DEVELOPMENT_USER = "development"
 
 
 class Authenticator:
-    """Checks tokens against one secret and one algorithm."""
+    """Finds the token of a request and has it checked."""
 
-    def __init__(self, secret: str, algorithm: str, *, required: bool = True) -> None:
-        self._secret = secret
-        self._algorithm = algorithm
+    def __init__(self, verifier: TokenVerifier, *, required: bool = True) -> None:
+        self._verifier = verifier
         self._required = required
 
-    def user(self, authorization: str | None) -> str:
+    async def bearer(self, authorization: str | None) -> Bearer:
         """
-        The `sub` of the token in an Authorization header.
+        Whom the token in an Authorization header stands for.
 
-        Without a header, and where no token is required: the development user.
-        Raises AuthenticationError.
+        Without a header, and where no token is required: the development user, who may do everything.
+        Raises AuthenticationError, and UnavailableError where the keys for it could not be had.
         """
         if authorization is None:
             if self._required:
                 raise AuthenticationError("A bearer token is needed: send `Authorization: Bearer <token>`.")
-            return DEVELOPMENT_USER
+            return Bearer(DEVELOPMENT_USER, frozenset(Scope))
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token.strip() or not token.isascii():
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or not token.isascii():
             raise AuthenticationError("The Authorization header is not `Bearer <token>`.")
-        return self._subject(token.strip())
-
-    def _subject(self, token: str) -> str:
-        try:
-            claims = jwt.decode(
-                token,
-                self._secret,
-                algorithms=[self._algorithm],
-                options={"require": ["sub"], "verify_aud": False},
-            )
-        except jwt.ExpiredSignatureError as error:
-            raise AuthenticationError("The token has expired.") from error
-        except jwt.PyJWTError as error:
-            raise AuthenticationError("The token is not valid.") from error
-        subject: str = claims["sub"]
-        if not is_user(subject):
-            raise AuthenticationError("The token's `sub` is not a user.")
-        return subject
+        if news := self._verifier.refresh(token):
+            await asyncio.wrap_future(news)
+        return self._verifier.bearer(token)
 
 
-documented = HTTPBearer(auto_error=False, bearerFormat="JWT", description="A token whose `sub` is the user.")
+documented = HTTPBearer(
+    auto_error=False,
+    bearerFormat="JWT",
+    description="A token whose `sub` is the user. What it allows is in its `scope`: `upload`, `read`, "
+    "`delete`, `admin`; without that claim, all but `admin`. Each operation names the scope it needs.",
+)
 """Gives /docs its field for the token; `Authenticator` alone decides."""
 
 
-def current_user(
-    request: Request, _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(documented)]
+async def authorized_user(
+    request: Request,
+    needed: SecurityScopes,
+    _credentials: Annotated[HTTPAuthorizationCredentials | None, Security(documented)],
 ) -> str:
-    """The user of this request. Raises AuthenticationError."""
+    """The user of this request. Raises AuthenticationError; ForbiddenError where a scope is missing."""
     authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.user(request.headers.get("authorization"))
+    bearer = await authenticator.bearer(request.headers.get("authorization"))
+    for scope in needed.scopes:
+        bearer.require(Scope(scope))
+    return bearer.user
 
 
-User = Annotated[str, Depends(current_user)]
+Uploader = Annotated[str, Security(authorized_user, scopes=[Scope.UPLOAD.value])]
+Reader = Annotated[str, Security(authorized_user, scopes=[Scope.READ.value])]
+Deleter = Annotated[str, Security(authorized_user, scopes=[Scope.DELETE.value])]
+Admin = Annotated[str, Security(authorized_user, scopes=[Scope.ADMIN.value])]
