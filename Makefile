@@ -45,6 +45,7 @@ bench: setup ## Measure beside sharp on the same photos: seconds, bytes, memory,
 lock: setup ## Pin all dependencies anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group build pyproject.toml -o requirements/runtime.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --group dev -c requirements/runtime.lock pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra celery --extra cloudfront --extra faces --extra jwks --extra postgres --extra redis --extra s3 --group image --group build -c requirements/dev.lock pyproject.toml -o requirements/image.lock
 
 clean: ## Remove .venv and caches; keeps ./data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
