@@ -10,6 +10,7 @@ import http.client
 import socket
 import struct
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -52,6 +53,8 @@ class Weather(StrEnum):
     """The answer comes with the length of the whole and half of it; then the connection is closed."""
     STALL = "stall"
     """The answer comes by half; then there is silence."""
+    DRIP = "drip"
+    """The answer comes a byte at a time, every `seconds`."""
     CORRUPT = "corrupt"
     """One byte of the answer's body is flipped."""
 
@@ -252,6 +255,16 @@ class _Exchange(BaseHTTPRequestHandler):
         self._reply(reply, reply.body[: len(reply.body) // 2])
         self._wait_for_hang_up()
 
+    def drip(self, storm: Storm, body: bytes) -> None:
+        reply = self._asked(body)
+        self._reply(reply, b"")
+        with suppress(OSError):
+            for byte in reply.body:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(storm.seconds)
+        self.close_connection = True
+
     def corrupt(self, _storm: Storm, body: bytes) -> None:
         reply = self._asked(body)
         self._reply(reply, _flipped(reply.body))
@@ -318,5 +331,6 @@ STAGES: dict[Weather, Callable[[_Exchange, Storm, bytes], None]] = {
     Weather.SILENCE: _Exchange.silence,
     Weather.TRUNCATE: _Exchange.truncate,
     Weather.STALL: _Exchange.stall,
+    Weather.DRIP: _Exchange.drip,
     Weather.CORRUPT: _Exchange.corrupt,
 }

@@ -4,9 +4,11 @@ import hashlib
 import json
 import re
 import secrets
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
@@ -38,6 +40,7 @@ from image_processor.pipeline import ImageFormat, Preset
 from image_processor.pipeline.value import Value
 from image_processor.pipeline.wording import sentences
 from image_processor.storage.base import Storage, UploadAddress, UploadAddresses
+from image_processor.storage.breaker import is_outage
 from image_processor.storage.keys import INCOMING, check_bucket
 from image_processor.telemetry import emit
 
@@ -47,6 +50,8 @@ if TYPE_CHECKING:  # handed in, as rooms of one floor do not know each other
 FOLDER = f"{INCOMING}/uploads"
 """Where the storage keeps what was uploaded and not accepted yet."""
 CHUNK_BYTES = 1024 * 1024
+MAX_BODIES = 3
+"""Of one upload that a process takes in at the same time: each is a file, and needs no token."""
 SWEEP_BATCH = 20
 MAX_ERROR_LENGTH = 500
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
@@ -153,6 +158,30 @@ def _kinds(kind: type[RejectedError]) -> dict[str, type[RejectedError]]:
     return {kind.code: kind, **dict(below)}
 
 
+class BodyCounts:
+    """How many bodies of each upload are on their way into this process; safe for threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def one_more(self, upload_id: str) -> Iterator[None]:
+        """Room for one more while the block lasts. Raises ConflictError where `MAX_BODIES` are under way."""
+        with self._turn:
+            if self._counts[upload_id] >= MAX_BODIES:
+                raise ConflictError(
+                    f"The file is being sent {MAX_BODIES} times already; wait until one of them has ended.",
+                    status=UploadStatus.OPEN,
+                )
+            self._counts[upload_id] += 1
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._counts -= Counter([upload_id])
+
+
 @dataclass(frozen=True, kw_only=True)
 class DirectUploads:
     """The use cases of direct uploads; all ids belong to the user that is given, or do not exist."""
@@ -166,6 +195,7 @@ class DirectUploads:
     upload_url_seconds: int
     max_open: int
     """So many may a user have that are neither completed nor have expired."""
+    bodies: BodyCounts = field(default_factory=BodyCounts)
 
     def open(self, user_id: str, request: UploadRequest) -> Ticket:
         """
@@ -347,13 +377,18 @@ class DirectUploads:
         """
         Room for the bytes of an upload that come through this service, at most so many.
 
-        Raises NotFoundError, ConflictError for an upload that is not open, StorageFullError, StorageError.
+        Raises NotFoundError, ConflictError for an upload that is not open, or of which enough bodies are on
+        their way, StorageFullError, StorageError.
         """
         self._check_open(upload_id)
         stage = self.service.stage
         stage.check_room()
-        with translated():
-            return Body(stage.directory, max_bytes)
+        with ExitStack() as taken:
+            taken.enter_context(self.bodies.one_more(upload_id))
+            with translated():
+                body = Body(stage.directory, max_bytes)
+            body.also_ends(taken.pop_all())
+            return body
 
     def keep_body(self, upload_id: str, body: "Body") -> None:
         """Put whole bytes where `complete` finds them; what was there is replaced. Raises as the other."""
@@ -379,17 +414,25 @@ def sweep(uploads: UploadRepository, incoming: Storage) -> int:
     Remove what is left under the addresses of uploads that have ended; how many were looked at.
 
     Each comes an hour after its address has expired and once more a day later, for a body that was slow.
-    Raises what the storage raises; the rest comes with the next call.
+    Raises what the storage raises, at once in an outage, else after the others had their turn; the rest comes
+    with the next call.
     """
     count = 0
     while upload_ids := uploads.purgeable(SWEEP_BATCH):
         done: list[str] = []
-        try:
-            for upload_id in upload_ids:
+        failures: list[ImageProcessorError] = []
+        for upload_id in upload_ids:
+            try:
                 incoming.delete(quarantine_key(upload_id))
+            except ImageProcessorError as error:
+                failures.append(error)
+                if is_outage(error):
+                    break
+            else:
                 done.append(upload_id)
-        finally:
-            uploads.mark_purged(done)
+        uploads.mark_purged(done)
+        if failures:
+            raise failures[0]
         count += len(done)
     return count
 
@@ -402,6 +445,11 @@ class Body:
         self._max_bytes = max_bytes
         self._size = 0
         self._file: BinaryIO = self.path.open("xb", buffering=0)
+        self._ends = ExitStack()
+
+    def also_ends(self, taken: ExitStack) -> None:
+        """Give back what was taken for it when it is closed."""
+        self._ends = taken
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes. Raises FileTooLargeError, StorageFullError, StorageError."""
@@ -420,8 +468,9 @@ class Body:
 
     def close(self) -> None:
         """Remove what was written; may be called twice."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        with self._ends:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
 
 
 def quarantine_key(upload_id: str) -> str:

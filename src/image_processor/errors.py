@@ -16,7 +16,9 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     │   ├── SourceNotFoundError       422  there is nothing under a job's input, or it is not for us
     │   └── MissingExtraError         501  an optional part of this package is not installed
     ├── UploadTimeoutError            408  the body did not arrive in time
-    ├── AuthenticationError           401
+    ├── AuthenticationError           401  no token
+    │   └── TokenError                     one that does not hold
+    ├── ForbiddenError                403  the token lacks the scope for this
     ├── UploadAddressError            403  the address of a direct upload has expired or was changed
     ├── NotFoundError                 404
     ├── ResultNotReadyError           409
@@ -171,6 +173,18 @@ class AuthenticationError(ImageProcessorError):
 
     code = "not_authenticated"
     status = 401
+    retry = Retry.NEVER
+
+
+class TokenError(AuthenticationError):
+    """The token does not hold: malformed, expired, not for us, or not signed with a key that counts here."""
+
+
+class ForbiddenError(ImageProcessorError):
+    """The token holds and does not allow this; details name the scope that it lacks."""
+
+    code = "forbidden"
+    status = 403
     retry = Retry.NEVER
 
 

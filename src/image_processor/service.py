@@ -93,6 +93,14 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """An image with its job, wherever that is; read one after the other, so the job may be further on."""
+
+    job: Job
+    image: Image
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageService:
     """The use cases of the service; all ids belong to the user that is given, or do not exist."""
 
@@ -111,16 +119,38 @@ class ImageService:
         """What every upload must be within."""
         return self.intake.limits
 
-    def open_upload(self, user_id: str, idempotency_key: str = "") -> StagingFile:
+    def limits_for(self, preset: str) -> Limits:
+        """What an upload for this preset must be within: the tighter of its limits and those of all."""
+        ours, its = self.intake.limits, self.intake.presets[preset].limits
+        tightest = {
+            name: (max if name.startswith("min_") else min)(getattr(ours, name), getattr(its, name))
+            for name in Limits.model_fields
+        }
+        return Limits(**tightest)
+
+    def open_upload(
+        self, user_id: str, idempotency_key: str = "", limits: Limits | None = None
+    ) -> StagingFile:
         """
         A file to write an upload to, if the user may upload and there is room.
 
-        Who repeats a request that was answered may do so also when the quota is used up.
         Raises RateLimitError, StorageFullError, UnavailableError.
+        """
+        self.check_quota(user_id, idempotency_key)
+        return self.open_file(limits)
+
+    def check_quota(self, user_id: str, idempotency_key: str = "") -> None:
+        """
+        Raise RateLimitError where the user may upload no more.
+
+        Who repeats a request that was answered may do so also when the quota is used up.
         """
         if not (idempotency_key and self.jobs.answered(user_id, idempotency_key)):
             self.rate_limits.check(user_id, self.intake.rate_limit)
-        return self.stage.open(self.intake.accepts, self.intake.limits)
+
+    def open_file(self, limits: Limits | None = None) -> StagingFile:
+        """A file to write an upload to, if there is room, whosever it is. Raises StorageFullError."""
+        return self.stage.open(self.intake.accepts, limits or self.intake.limits)
 
     def submit(self, original: StagedOriginal, submission: Submission) -> Receipt:
         """
@@ -180,12 +210,7 @@ class ImageService:
             emit("job.put_back.failed", job_id=job_id, error=str(error))
 
     def _checked(self, original: StagedOriginal, submission: Submission) -> NewJob:
-        preset = self.intake.presets.get(submission.preset)
-        if preset is None:
-            known = sorted(self.intake.presets)
-            raise InvalidRequestError(
-                f"There is no preset {submission.preset[:80]!r}; there are {', '.join(known)}.", known=known
-            )
+        preset = self._preset(submission)
         check_accepted(original, preset)
         request = self._fingerprint(original, submission, preset)
         return NewJob(
@@ -207,6 +232,22 @@ class ImageService:
             reuse_completed=submission.reuse_completed,
             idempotency=self.idempotency(submission.idempotency_key, request),
         )
+
+    def check_fields(self, submission: Submission) -> None:
+        """Raise InvalidRequestError where what stands beside the file is refused, whatever the file is."""
+        self._preset(submission)
+        check_bucket(submission.bucket)
+        parse_metadata(submission.metadata)
+        self._callback(submission)
+
+    def _preset(self, submission: Submission) -> Preset:
+        preset = self.intake.presets.get(submission.preset)
+        if preset is None:
+            known = sorted(self.intake.presets)
+            raise InvalidRequestError(
+                f"There is no preset {submission.preset[:80]!r}; there are {', '.join(known)}.", known=known
+            )
+        return preset
 
     def _callback(self, submission: Submission) -> str | None:
         return self.intake.check_callback(submission.callback_url) if submission.callback_url else None
@@ -281,6 +322,13 @@ class ImageService:
         if image is None:
             raise NotFoundError("There is no such image.")
         return self.result(user_id, image.job_id)
+
+    def tracked_image(self, user_id: str, image_id: str) -> Tracked:
+        """The image, however far it is, with its job. Raises NotFoundError."""
+        image = self.image_rows.image(image_id, user_id)
+        if image is None:
+            raise NotFoundError("There is no such image.")
+        return Tracked(job=self.job(user_id, image.job_id), image=image)
 
     def _finished(self, job: Job) -> Image:
         if job.status is Status.FAILED:

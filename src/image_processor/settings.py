@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     database_path: Path | None = None
     storage_path: Path | None = None
     staging_path: Path | None = None
-    database_url: str = ""
+    database_url: str = Field(default="", repr=False)
     """`postgresql://user:password@host/name`; where it is not set, SQLite in the file above."""
     storage_backend: Literal["local", "s3"] = "local"
     cdn_url: str = Field(default="", pattern=r"^(https?://[^?#\s]+)?$")
@@ -130,8 +130,23 @@ class Settings(BaseSettings):
     min_free_disk_mb: int = Field(default=256, ge=0)
     """Uploads are refused with 507 while the disk has less room than this."""
 
-    jwt_secret_key: str = ""
-    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    jwt_secret_key: str = Field(default="", repr=False)
+    """With HS256 and its kin, what tokens are signed with; with any, the addresses of direct uploads."""
+    jwt_previous_secrets: Annotated[tuple[str, ...], NoDecode] = Field(default=(), repr=False)
+    """Secrets that tokens are still accepted with, and none is signed with any more."""
+    jwt_algorithm: Literal["HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256"] = "HS256"
+    jwt_public_key: str = ""
+    """With RS256, ES256 and their kin: PEM, or the path of a file of it; several keys may stand in it."""
+    jwt_jwks_url: str = ""
+    """Instead of that: where the issuer publishes its keys (RFC 7517)."""
+    jwt_jwks_seconds: float = Field(default=300, ge=10, le=86_400)
+    """After so long the keys from there are fetched again."""
+    jwt_audience: str = ""
+    """What the `aud` of a token has to name; anything will do where it is not set."""
+    jwt_issuer: str = ""
+    """What the `iss` of a token has to be; anything will do where it is not set."""
+    jwt_leeway_seconds: float = Field(default=0, ge=0, le=300)
+    """By how much the issuer's clock and ours may differ."""
     auth_required: bool = True
     rate_limit_max_uploads: int = Field(default=50, ge=0, le=1_000_000_000)
     """Uploads per user and window; 0 for no limit."""
@@ -169,8 +184,8 @@ class Settings(BaseSettings):
 
     queue_backend: Literal["embedded", "redis", "celery"] = "embedded"
     """What carries the hints to the workers; the jobs themselves are in the database."""
-    redis_url: str = "redis://localhost:6379/0"
-    celery_broker_url: str = ""
+    redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
+    celery_broker_url: str = Field(default="", repr=False)
     """Celery's broker, a Redis too; `REDIS_URL` where it is not set."""
     queue_namespace: str = Field(default="image_processor", pattern=r"^[A-Za-z0-9_.:-]{1,80}$")
     """What the names of our keys in Redis begin with."""
@@ -183,13 +198,15 @@ class Settings(BaseSettings):
     """Networks inside which inputs may be fetched from and callbacks sent to, though they are not public."""
     fetch_timeout_seconds: float = Field(default=60, gt=0, le=3600)
     """For one whole input from a URL."""
-    webhook_secret: str = ""
+    webhook_secret: str = Field(default="", repr=False)
     """Callbacks are signed with it; `whsec_` and base64 of 24 to 64 bytes. Without one, there are none."""
     webhook_max_retries: int = Field(default=8, ge=0, le=20)
     webhook_timeout_seconds: float = Field(default=15, gt=0, le=120)
 
     @field_validator(
-        *("cors_origins", "allowed_mime_types", "image_sizes", "file_roots", "s3_job_buckets"), mode="before"
+        *("cors_origins", "allowed_mime_types", "image_sizes", "file_roots", "s3_job_buckets"),
+        "jwt_previous_secrets",
+        mode="before",
     )
     @classmethod
     def _read_text(cls, value: Any) -> Any:
@@ -277,9 +294,18 @@ class Settings(BaseSettings):
         """Whether only this machine can reach the service."""
         return self.host in LOOPBACK_HOSTS
 
+    @property
+    def signs_tokens(self) -> bool:
+        """Whether tokens are checked with a secret, with which they can be made as well."""
+        return self.jwt_algorithm.startswith("HS")
+
+    def has_known_secret(self) -> bool:
+        """Whether one of the secrets is printed in somebody's documentation."""
+        return not EXAMPLE_SECRETS.isdisjoint((self.jwt_secret_key, *self.jwt_previous_secrets))
+
     def has_own_secret(self) -> bool:
-        """Whether a secret is set that is not printed in somebody's documentation."""
-        return bool(self.jwt_secret_key) and self.jwt_secret_key not in EXAMPLE_SECRETS
+        """Whether a secret is set, and none that everybody knows."""
+        return bool(self.jwt_secret_key) and not self.has_known_secret()
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -100,7 +100,7 @@ class TestHelp:
             ((), ("serve", "worker", "token", "process", "doctor")),
             (("serve",), ("--dev", "--host", "--port", "--workers")),
             (("worker",), ("--workers", "SIGTERM")),
-            (("token",), ("--sub", "--valid-hours")),
+            (("token",), ("--sub", "--valid-hours", "--scope")),
             (("process",), ("OUTPUT/NAME_VARIANT.EXT", "--output", "--preset", "--workers")),
             (("doctor",), ("exit code",)),
         ],
@@ -222,16 +222,21 @@ class TestServe:
         service = start_service(environment={"JWT_SECRET_KEY": SECRET})
         assert jwt.decode(service.token, SECRET, algorithms=["HS256"])["sub"] == "development"
         own = {"Authorization": f"Bearer {jwt.encode({'sub': 'ada'}, SECRET, algorithm='HS256')}"}
-        assert httpx.get(f"{service.url}/api/v1/health/stats", headers=own).status_code == 200
+        assert httpx.get(f"{service.url}/jobs", headers=own).status_code == 200
+        with service.client() as development:
+            for path in ("stats", "failed"):
+                assert development.get(f"/api/v1/health/{path}").status_code == 200
         assert not (service.folder / "data" / "development-secret").exists()
 
     def test_development_mode_keeps_a_secret_of_its_own(self, start_service, run, tmp_path):
         service = start_service()
         secret = tmp_path / "data" / "development-secret"
         assert secret.stat().st_mode & 0o777 == 0o600
-        token = run("token", "--sub", "ada").stdout.strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        assert httpx.get(f"{service.url}/api/v1/health/stats", headers=headers).status_code == 200
+        for scopes, status in (((), 403), (("--scope", "read", "--scope", "admin"), 200)):
+            token = run("token", "--sub", "ada", *scopes).stdout.strip()
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = httpx.get(f"{service.url}/api/v1/health/stats", headers=headers)
+            assert answer.status_code == status
 
     def test_without_authentication_a_request_acts_as_development(self, start_service):
         service = start_service(environment={"AUTH_REQUIRED": "false"})
@@ -261,8 +266,8 @@ class TestServe:
                 "Authorization": f"Bearer {run('token', '--sub', 'ada', **environment).stdout.strip()}"
             }
             with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
-                assert client.get("/api/v1/health/stats").status_code == 401
-                assert client.get("/api/v1/health/stats", headers=headers).status_code == 200
+                assert client.get("/jobs").status_code == 401
+                assert client.get("/jobs", headers=headers).status_code == 200
             process.terminate()
             assert process.wait(PATIENCE_SECONDS) == 0
             assert process.stdout.read() == ""

@@ -31,7 +31,7 @@ from image_processor.jobs import Status
 from image_processor.jobs.retry import History, RetryPolicy
 from image_processor.storage.base import Guards
 from image_processor.storage.breaker import Breaker, BreakerState
-from image_processor.storage.s3 import S3Options, S3Storage
+from image_processor.storage.s3 import S3Options, S3Storage, reading
 from image_processor.storage.s3.client import forget_client
 from image_processor.storage.s3.writing import WriteTerms
 from s3_server import OWNER, READER, REGION
@@ -351,6 +351,13 @@ def test_a_body_that_ends_too_early(storage, weather, key):
 def test_a_body_that_stalls(impatient, weather, key):
     weather(Weather.STALL, method="GET")
     failure(StorageTimeoutError, read, impatient, key)
+
+
+def test_a_body_that_drips(storage, weather, monkeypatch):
+    monkeypatch.setattr(reading, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(reading, "FIRST_BYTES", 16)
+    weather(Weather.DRIP, method="GET", seconds=0.02)
+    failure(StorageTimeoutError, read, storage, "large")
 
 
 def test_a_body_that_breaks_off_once_is_gone_on_with(storage, weather, place):

@@ -93,7 +93,7 @@ def test_no_token_or_a_bad_one_is_401(service, method, path, token):
     headers = {} if token is None else {"Authorization": token}
     answer = httpx.request(method, service.url + path, headers=headers)
     _assert_refused(answer, 401, "not_authenticated")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
 @pytest.mark.parametrize(

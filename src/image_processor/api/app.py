@@ -8,8 +8,18 @@ from image_processor.api.auth import Authenticator
 from image_processor.api.edge import HangUp, SafeHeaders
 from image_processor.api.errors import add_error_answers
 from image_processor.api.events import JobWatcher
-from image_processor.api.routes import deliveries, events, files, health, images, jobs, uploads
-from image_processor.bootstrap import App
+from image_processor.api.routes import (
+    batch,
+    deliveries,
+    events,
+    files,
+    health,
+    images,
+    jobs,
+    thumbnails,
+    uploads,
+)
+from image_processor.bootstrap import App, open_verifier
 
 DESCRIPTION = """
 Upload a picture, get a job id back at once, and soon after hold its variants.
@@ -32,10 +42,9 @@ def create_app(app: App) -> FastAPI:
         redoc_url=None,
     )
     api.state.app = app
-    api.state.authenticator = Authenticator(
-        settings.jwt_secret_key, settings.jwt_algorithm, required=settings.auth_required
-    )
+    api.state.authenticator = Authenticator(open_verifier(settings), required=settings.auth_required)
     api.state.watcher = JobWatcher(app.progress.states)
+    api.state.storage_look = health.SharedLook(app)
     api.add_middleware(
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
@@ -50,6 +59,6 @@ def create_app(app: App) -> FastAPI:
     api.add_middleware(SafeHeaders)
     api.add_middleware(HangUp)
     add_error_answers(api)
-    for routes in (events, uploads, images, jobs, deliveries, health, files):
+    for routes in (events, uploads, batch, images, thumbnails, jobs, deliveries, health, files):
         api.include_router(routes.router)
     return api

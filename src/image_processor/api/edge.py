@@ -1,28 +1,72 @@
 """What every answer goes through on its way out, whatever made it."""
 
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+ALWAYS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+API: Mapping[str, str] = {
+    **ALWAYS,
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+FILES: Mapping[str, str] = {**API, "Cross-Origin-Resource-Policy": "cross-origin"}
+"""Pages of anybody may show a picture whose address they know."""
+DOCS: Mapping[str, str] = {
+    **API,
+    # The page is static, and brings its script from elsewhere and in itself.
+    "Content-Security-Policy": (
+        "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+def safe_headers(path: str) -> Mapping[str, str]:
+    """What an answer at this path tells browsers and caches, where it does not say otherwise itself."""
+    if path.startswith("/storage/"):
+        return FILES
+    return DOCS if path.startswith("/docs") else API
+
 
 class SafeHeaders:
-    """Tells browsers never to guess a type, on every answer."""
+    """Adds the headers that keep browsers and caches from making more of an answer than it is."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the application does, with the header added."""
+        """Answer as the application does, with the headers added that it did not set itself."""
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Content-Type-Options"] = "nosniff"
+                headers = MutableHeaders(scope=message)
+                for name, value in safe_headers(scope["path"]).items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
 
 
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 32 * 1024 * 1024
+"""What is still taken, and thrown away, of a body that was refused before its end."""
+
+
 class HangUp:
-    """Ends the connection behind an answer that came before the body was read: the rest is not taken in."""
+    """
+    Ends the connection behind an answer that came before the body was read: the rest is not taken in.
+
+    Not at once: a connection that is closed on unread bytes is reset, and a reset may overtake the answer
+    (RFC 9112, 9.6): nginx then tells its client 502. So the rest is thrown away for a while after the answer.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -32,7 +76,7 @@ class HangUp:
         if scope["type"] != "http" or not _has_body(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        is_read = False
+        is_read = hangs_up = False
 
         async def receive_body() -> Message:
             nonlocal is_read
@@ -41,11 +85,30 @@ class HangUp:
             return message
 
         async def send_and_hang_up(message: Message) -> None:
+            nonlocal hangs_up
             if message["type"] == "http.response.start" and not is_read:
                 MutableHeaders(scope=message)["Connection"] = "close"
+                hangs_up = True
+            is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if is_last and hangs_up and not is_read:
+                await send({**message, "more_body": True})
+                await _drain(receive)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         await self._app(scope, receive_body, send_and_hang_up)
+
+
+async def _drain(receive: Receive) -> None:
+    """Throw away what still comes, until its end, the client's leave, or enough."""
+    left = LINGER_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while left > 0:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 def _has_body(headers: Headers) -> bool:

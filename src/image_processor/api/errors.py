@@ -1,21 +1,27 @@
 """Errors as HTTP answers: always `{"error": {"code", "message", "details"}}`, never a traceback."""
 
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from image_processor.api.edge import safe_headers
 from image_processor.api.rate_limit import limit_headers
 from image_processor.errors import (
     AuthenticationError,
+    ForbiddenError,
     ImageProcessorError,
     InvalidRequestError,
     RateLimitError,
+    RejectedError,
+    TokenError,
     UnavailableError,
 )
 from image_processor.telemetry import emit
@@ -37,18 +43,23 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+PLAIN = frozenset({413, 415, 422})
+"""The statuses that say what is wrong with a request and its picture."""
 PRIVATE = "The service cannot do this at the moment; the reason has been logged."
 """What is told in place of words that name our hosts and users."""
 HTTP_CODES = {
+    400: "malformed_request",
     401: "not_authenticated",
     404: "not_found",
     405: "method_not_allowed",
+    414: "address_too_long",
     416: "range_not_satisfiable",
+    431: "headers_too_large",
 }
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI is told of the errors that a route answers with."""
+def error_responses(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI is told of the errors that a route answers with; `4XX` is for those not named."""
     return {status: {"model": ErrorBody} for status in statuses}
 
 
@@ -61,25 +72,49 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
-def _answer(
-    status: int, code: str, message: str, details: dict[str, Any], headers: dict[str, str]
-) -> JSONResponse:
-    body = {"error": {"code": code, "message": message, "details": jsonable_encoder(details)}}
-    return JSONResponse(body, status_code=status, headers=headers)
+class PlainRefusals(APIRoute):
+    """A route on which what is refused for the sake of the request is 400, whatever it is elsewhere."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's own, with those answers."""
+        answer = super().get_route_handler()
+
+        async def answer_plainly(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except RejectedError as error:
+                refusal = await _own(request, error)
+            except RequestValidationError as error:
+                refusal = await _validation(request, error)
+            if refusal.status_code in PLAIN:
+                refusal.status_code = 400
+            return refusal
+
+        return answer_plainly
+
+
+def error_detail(error: ImageProcessorError) -> ErrorDetail:
+    """What a client is told of an error."""
+    if error.is_private:
+        return ErrorDetail(code=error.code, message=PRIVATE)
+    return ErrorDetail(code=error.code, message=error.message, details=jsonable_encoder(error.details))
+
+
+def _answer(status: int, error: ErrorDetail, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(ErrorBody(error=error).model_dump(), status_code=status, headers=headers)
 
 
 async def _own(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ImageProcessorError)  # noqa: S101 - registered for that class alone
     if error.status == 500 or error.is_private:
         emit("request.failed", path=request.url.path, code=error.code, error=str(error))
-    message, details = (PRIVATE, {}) if error.is_private else (error.message, error.details)
-    return _answer(error.status, error.code, message, details, _headers(error))
+    return _answer(error.status, error_detail(error), _headers(error))
 
 
 def _headers(error: ImageProcessorError) -> dict[str, str]:
     headers: dict[str, str] = {}
-    if isinstance(error, AuthenticationError):
-        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, AuthenticationError | ForbiddenError):
+        headers["WWW-Authenticate"] = _challenge(error)
     if isinstance(error, RateLimitError):
         headers |= limit_headers(
             error.details["limit"], error.details["remaining"], error.details["reset_at"]
@@ -89,6 +124,17 @@ def _headers(error: ImageProcessorError) -> dict[str, str]:
     return headers
 
 
+def _challenge(error: AuthenticationError | ForbiddenError) -> str:
+    """What a client should bring, as RFC 6750 (3 and 3.1) has it told; without a token, no error is named."""
+    match error:
+        case ForbiddenError():
+            return f'Bearer error="insufficient_scope", scope="{error.details.get("scope", "")}"'
+        case TokenError():
+            return 'Bearer error="invalid_token"'
+        case _:
+            return "Bearer"
+
+
 async def _validation(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for that class alone
     faults = [
@@ -96,26 +142,25 @@ async def _validation(_request: Request, error: Exception) -> JSONResponse:
         for fault in error.errors()
     ]
     sentence = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
-    return _answer(
-        422, InvalidRequestError.code, f"The request is not valid: {sentence}.", {"faults": faults}, {}
-    )
+    message = f"The request is not valid: {sentence}."
+    details = {"faults": faults}
+    return _answer(422, ErrorDetail(code=InvalidRequestError.code, message=message, details=details))
 
 
 async def _http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class alone
     code = HTTP_CODES.get(error.status_code, "http_error")
-    return _answer(error.status_code, code, f"{error.detail}.", {}, dict(error.headers or {}))
+    return _answer(error.status_code, ErrorDetail(code=code, message=f"{error.detail}."), error.headers)
 
 
 async def _disconnected(request: Request, _error: Exception) -> JSONResponse:
     emit("request.disconnected", path=request.url.path)
-    return _answer(400, "client_disconnected", "The client left before the body was complete.", {}, {})
+    message = "The client left before the body was complete."
+    return _answer(400, ErrorDetail(code="client_disconnected", message=message))
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     emit("request.failed", path=request.url.path, error=f"{type(error).__name__}: {error}")
-    # This answer is made outside the middleware that adds the header to all others.
-    headers = {"X-Content-Type-Options": "nosniff"}
-    return _answer(
-        500, "internal_error", "Something went wrong on our side; it has been logged.", {}, headers
-    )
+    message = "Something went wrong on our side; it has been logged."
+    # This answer is made outside the middleware that adds the headers to all others.
+    return _answer(500, ErrorDetail(code="internal_error", message=message), safe_headers(request.url.path))

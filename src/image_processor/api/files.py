@@ -1,12 +1,12 @@
 """Stored bytes as an HTTP answer: type, ETag, conditions, one range. What is served is decided elsewhere."""
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Generator
 from typing import Any
 
 from fastapi import HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 
+from image_processor.api.lanes import read_out
 from image_processor.api.ranges import ByteRange, UnsatisfiableRangeError, parse_range
 from image_processor.pipeline import ImageFormat
 from image_processor.storage.base import Storage, StoredObject
@@ -81,9 +81,9 @@ def _stream(
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=_media_type(stored))
     chunks = _chunks(storage, stored.key, wanted)
-    first = next(chunks, b"")  # a file that has just gone is found missing before the answer begins
+    next(chunks)  # a file that has just gone is found missing before the answer begins
     return StreamingResponse(
-        chain((first,), chunks),
+        read_out(chunks),
         status_code=status,
         headers=headers,
         media_type=_media_type(stored),
@@ -94,10 +94,14 @@ def _media_type(stored: StoredObject) -> str:
     return stored.content_type if stored.content_type in SERVED else "application/octet-stream"
 
 
-def _chunks(storage: Storage, key: str, wanted: ByteRange) -> Iterator[bytes]:
+def _chunks(storage: Storage, key: str, wanted: ByteRange) -> Generator[bytes, None, None]:
+    """Nothing once the first bytes are there, then all of them."""
     with storage.open(key) as file:
         file.seek(wanted.start)
         left = wanted.length
-        while left > 0 and (chunk := file.read(min(CHUNK_BYTES, left))):
+        chunk = file.read(min(CHUNK_BYTES, left))
+        yield b""
+        while chunk:
             left -= len(chunk)
             yield chunk
+            chunk = file.read(min(CHUNK_BYTES, left)) if left > 0 else b""

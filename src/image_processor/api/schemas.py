@@ -134,6 +134,7 @@ class HealthStatistics(BaseModel):
 class FailedJob(JobStatus):
     """A job that failed."""
 
+    user_id: str
     reason: str | None
 
 
@@ -161,7 +162,7 @@ def job_body(job: Job) -> JobStatus:
 
 def failed_job(job: Job) -> FailedJob:
     """A failed job as the list of them shows it."""
-    return FailedJob(**job_body(job).model_dump(), reason=job.reason)
+    return FailedJob(**job_body(job).model_dump(), user_id=job.user_id, reason=job.reason)
 
 
 def aspect_ratio(variant: StoredVariant) -> float:

@@ -3,19 +3,25 @@
 import argparse
 import signal
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import uvicorn
 
 from image_processor.api.app import create_app
+from image_processor.api.protocol import BoundedProtocol
 from image_processor.api.shutdown import Server
-from image_processor.bootstrap import build_app
+from image_processor.bootstrap import App, build_app
+from image_processor.errors import ImageProcessorError
 from image_processor.lifeline import end_with_parent
+from image_processor.maintenance import sweep_stage
 from image_processor.settings import load_settings
-from image_processor.telemetry import log_events
+from image_processor.telemetry import emit, log_events
 
 STOP_GRACE_SECONDS = 10
 KEEP_ALIVE_SECONDS = 15
+SWEEP_SECONDS = 3600.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     api = create_app(app)
     config = uvicorn.Config(
         api,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         log_level="warning",
         access_log=False,
@@ -40,7 +46,28 @@ def main(arguments: Sequence[str]) -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_GRACE_SECONDS,
     )
-    with socket.socket(fileno=options.fd) as listener:
+    with socket.socket(fileno=options.fd) as listener, _sweeping(app):
         Server(config, api.state.watcher).run(sockets=[listener])
     app.close()
     return 0
+
+
+@contextmanager
+def _sweeping(app: App) -> Iterator[None]:
+    """Remove beside the block what a killed API left in the stage: no worker may share it and do so."""
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while True:
+            try:
+                sweep_stage(app.jobs, app.service.stage)
+            except ImageProcessorError as error:  # the next turn comes
+                emit("sweeper.sweep_stage.failed", error=str(error))
+            if stop.wait(SWEEP_SECONDS):
+                return
+
+    threading.Thread(target=sweep, name="sweeper", daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()

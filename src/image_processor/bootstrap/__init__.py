@@ -1,11 +1,13 @@
 """The composition root: settings in, a wired application out. The only place that picks implementations."""
 
 from image_processor.bootstrap.application import App, build_app, intake
+from image_processor.bootstrap.authentication import open_verifier
 from image_processor.bootstrap.checks import (
     check_file_roots,
     check_folders,
     check_presets,
     check_storage,
+    check_tokens,
     check_webhook_secret,
 )
 from image_processor.bootstrap.connections import (
@@ -26,6 +28,7 @@ __all__ = [
     "check_folders",
     "check_presets",
     "check_storage",
+    "check_tokens",
     "check_webhook_secret",
     "intake",
     "new_engine",
@@ -37,4 +40,5 @@ __all__ = [
     "open_stage",
     "open_storage",
     "open_transport",
+    "open_verifier",
 ]

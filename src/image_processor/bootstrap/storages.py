@@ -1,6 +1,5 @@
 """The settings' storages: where originals wait, and where variants are kept."""
 
-import secrets
 from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from image_processor.storage.base import Guards, Storage, UploadAddresses
 from image_processor.storage.buckets import Buckets
 from image_processor.storage.local import LocalStorage
 from image_processor.storage.signed_addresses import SignedAddresses
+from image_processor.tokens import upload_secret
 
 if TYPE_CHECKING:
     from image_processor.storage.s3 import S3Storage
@@ -58,9 +58,7 @@ def open_upload_addresses(settings: Settings) -> UploadAddresses:
 
         bucket = _bucket(settings, settings.s3_incoming_bucket or settings.s3_bucket)
         return PresignedUploads(bucket, settings.s3_direct_upload)
-    # Without a secret there is one process, and no address outlives it.
-    secret = settings.jwt_secret_key.encode() or secrets.token_bytes(32)
-    return SignedAddresses(secret, UPLOADS)
+    return SignedAddresses(upload_secret(settings), UPLOADS)
 
 
 def open_buckets(settings: Settings) -> Callable[[str], Storage]:

@@ -60,6 +60,8 @@ class WorkerParts:
     courier: Courier | None
     """None where no callbacks are sent."""
     new_engine: Callable[[], Engine]
+    check_room: Callable[[], None] = lambda: None
+    """Raises StorageFullError while this machine has no room for originals."""
 
     def close(self) -> None:
         """Give back what is held."""
@@ -85,6 +87,7 @@ def build_worker(
         sweeper=Sweeper(_house(settings, database, transport)),
         courier=_courier(settings, database),
         new_engine=lambda: new_engine(settings),
+        check_room=open_stage(settings).check_fetching,
     )
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from image_processor.bootstrap import (
     check_file_roots,
     check_presets,
+    check_tokens,
     check_webhook_secret,
     new_local_engine,
     open_database,
@@ -76,8 +77,15 @@ def check_python(_settings: Settings) -> Iterator[Finding]:
 
 
 def check_secret(settings: Settings) -> Iterator[Finding]:
-    """What tokens are signed with."""
-    if not settings.has_own_secret():
+    """What tokens are checked with."""
+    check_tokens(settings)
+    if not settings.signs_tokens and not settings.has_known_secret():
+        whose = "keys that the issuer publishes" if settings.jwt_jwks_url else "the public key that is set"
+        yield Finding("tokens", Verdict.OK, f"{settings.jwt_algorithm}, with {whose}")
+        if not settings.jwt_audience:
+            text = "JWT_AUDIENCE is not set: the issuer's tokens for other services are accepted too"
+            yield Finding("tokens", Verdict.WARNING, text)
+    elif not settings.has_own_secret():
         text = "JWT_SECRET_KEY is not set or is an example: only development mode will start"
         yield Finding("secret", Verdict.WARNING, text)
     elif len(settings.jwt_secret_key) < 32:

@@ -13,6 +13,7 @@ from image_processor.bootstrap import (
     check_folders,
     check_presets,
     check_storage,
+    check_tokens,
     check_webhook_secret,
     open_database,
     open_transport,
@@ -24,9 +25,10 @@ from image_processor.jobs.recovery import RecoveryRepository
 from image_processor.jobs.workers import WorkerRepository
 from image_processor.settings import LOOPBACK_HOSTS, Settings, load_settings
 from image_processor.telemetry import log_events
-from image_processor.tokens import make_token, with_development_secret
+from image_processor.tokens import Scope, make_token, with_development_secret
 from image_processor.worker.process import STOP_GRACE_SECONDS
 
+CHECKS = (check_presets, check_tokens, check_webhook_secret, check_file_roots, check_folders, check_storage)
 LISTEN_BACKLOG = 1024
 CELERY_WORKER = "celery -A image_processor.transports.celery_app worker"
 
@@ -45,7 +47,7 @@ def serve(
     """Start the whole service: API, workers and sweeper; with Celery the API alone."""
     settings = load_settings(host=host, port=port, workers=workers)
     check_safe_to_start(settings, dev=dev)
-    for check in (check_presets, check_webhook_secret, check_file_roots, check_folders, check_storage):
+    for check in CHECKS:
         check(settings)
     settings = with_development_secret(settings) if dev else settings
     log_events(json=settings.log_format == "json")
@@ -72,11 +74,20 @@ def check_safe_to_start(settings: Settings, *, dev: bool) -> None:
         raise ConfigurationError(
             "AUTH_REQUIRED=false is allowed on loopback only; anybody could use the service."
         )
-    if not dev and not settings.has_own_secret():
+    if dev and not settings.signs_tokens:
+        raise ConfigurationError(
+            f"Development mode signs a token, which it cannot with JWT_ALGORITHM={settings.jwt_algorithm}."
+        )
+    if not dev and not (settings.has_own_secret() or _checks_alone(settings)):
         raise ConfigurationError(
             "JWT_SECRET_KEY is not set, or is an example that everybody knows. Set one of your own "
             "(`openssl rand -hex 32`), or start with --dev to try the service on this machine."
         )
+
+
+def _checks_alone(settings: Settings) -> bool:
+    """Whether others sign the tokens, so that no secret is needed; none that is set may be an example."""
+    return not settings.signs_tokens and not settings.has_known_secret()
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -102,7 +113,7 @@ def announce(settings: Settings, listener: socket.socket, *, dev: bool) -> None:
     lines = [f"Image Processor on {address}  (API documentation: {address}/docs)"]
     if dev:
         lines += ["Development mode. A token for the user `development`, valid for 24 hours:", ""]
-        lines += [make_token(settings, "development"), ""]
+        lines += [make_token(settings, "development", scopes=Scope), ""]
     if settings.queue_backend == "celery":
         lines += ["The workers are Celery's, and started by themselves:", CELERY_WORKER, ""]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -42,6 +42,10 @@ class SharedStage(Stage):
             self._incoming.delete(_key(original.name))
             raise StorageDamageError("The storage took other bytes of the file than it was given.")
 
+    def check_fetching(self) -> None:
+        """Raise StorageFullError while there is no room for a copy; see `Stage.check_fetching`."""
+        self.check_room()
+
     def fetch(self, name: str, *, size_bytes: int, sha256: str, check_wanted: CheckWanted) -> Path:
         """A new copy, or what lies here since before there was this storage; see `Stage.fetch`."""
         if (here := self.path(name)).exists():

@@ -101,6 +101,9 @@ class Stage:
         """Where a staged original lies."""
         return self.directory / name
 
+    def check_fetching(self) -> None:
+        """Raise StorageFullError while there is no room to `fetch`; there is where nothing is copied."""
+
     def share(self, original: StagedOriginal) -> None:
         """
         Bring a finished original within reach of every worker; to be called before a job is made of it.

@@ -30,12 +30,14 @@ select count(*) from workers where seen_at > <now> - :seconds
 """)
 
 # Dead letters, and those that expired; what the user cancelled is no worry of theirs.
-FAILED_JOBS = statement(f"""
+_FAILED_JOBS = f"""
 select {JOB_COLUMNS} from processing_jobs join images on images.image_id = processing_jobs.image_id
-where processing_jobs.status = 'failed' and processing_jobs.user_id = :user_id
-  and processing_jobs.reason <> 'cancelled' and images.deleted_at is null
+where processing_jobs.status = 'failed' and processing_jobs.reason <> 'cancelled'
+  and images.deleted_at is null<whose>
 order by processing_jobs.completed_at desc limit :limit
-""")  # noqa: S608
+"""  # noqa: S608
+FAILED_JOBS = statement(_FAILED_JOBS.replace("<whose>", " and processing_jobs.user_id = :user_id"))
+FAILED_JOBS_OF_ALL = statement(_FAILED_JOBS.replace("<whose>", ""))
 
 
 class StatisticsRepository:
@@ -67,6 +69,12 @@ class StatisticsRepository:
         """The user's jobs that failed, the latest first; without those that were cancelled or deleted."""
         with self._database.read() as connection:
             rows = connection.execute(FAILED_JOBS, {"user_id": user_id, "limit": limit}).mappings()
+            return [to_job(row) for row in rows]
+
+    def failed_of_all(self, limit: int) -> list[Job]:
+        """The same of all users."""
+        with self._database.read() as connection:
+            rows = connection.execute(FAILED_JOBS_OF_ALL, {"limit": limit}).mappings()
             return [to_job(row) for row in rows]
 
 

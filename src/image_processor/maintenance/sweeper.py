@@ -13,11 +13,14 @@ from pathlib import Path
 
 from image_processor import file_clock
 from image_processor.errors import ImageProcessorError
+from image_processor.intake.stage import Stage
+from image_processor.jobs.repository import JobRepository
 from image_processor.jobs.values import Purge, Settlement
 from image_processor.maintenance.hints import Hints
 from image_processor.maintenance.house import House
 from image_processor.maintenance.outputs import OutputSweep
 from image_processor.placement import variant_keys
+from image_processor.storage.breaker import is_outage
 from image_processor.telemetry import emit
 
 ORPHAN_SECONDS = 3600.0
@@ -219,22 +222,13 @@ class Sweeper:
 
     def sweep_stage(self) -> int:
         """Remove staged files that no job needs; a young one may belong to an upload in the making."""
-        stage = self._house.stage
-        return self._sweep_staged(stage.names_older_than(ORPHAN_SECONDS), stage.discard)
+        return sweep_stage(self._house.jobs, self._house.stage)
 
     def sweep_shared_stage(self) -> int:
         """Remove originals from the storage that no job needs."""
         stage = self._house.stage
-        return self._sweep_staged(stage.shared_names_older_than(SHARED_ORPHAN_SECONDS), stage.remove)
-
-    def _sweep_staged(self, names: Iterable[str], remove: Callable[[str], None]) -> int:
-        names, count = iter(names), 0
-        while batch := set(islice(names, STAGED_BATCH)):
-            orphans = batch - self._house.jobs.staged(batch)
-            for name in orphans:
-                remove(name)
-            count += len(orphans)
-        return count
+        names = stage.shared_names_older_than(SHARED_ORPHAN_SECONDS)
+        return _sweep_staged(self._house.jobs, names, stage.remove)
 
     def sweep_scratch(self) -> int:
         """Remove what killed workers left in the making."""
@@ -247,6 +241,29 @@ class Sweeper:
         self._house.rate_limits.prune(2 * self._house.rate_limit_window_seconds)
         self._house.recovery.prune_idempotency_keys()
         return self._house.recovery.prune(self._house.retention_days)
+
+
+def sweep_stage(jobs: JobRepository, stage: Stage) -> int:
+    """Remove files from this machine's stage that no job needs and no upload still writes; gives how many."""
+    return _sweep_staged(jobs, stage.names_older_than(ORPHAN_SECONDS), stage.discard)
+
+
+def _sweep_staged(jobs: JobRepository, names: Iterable[str], remove: Callable[[str], None]) -> int:
+    names, count = iter(names), 0
+    failure: ImageProcessorError | None = None
+    while batch := set(islice(names, STAGED_BATCH)):
+        for name in batch - jobs.staged(batch):
+            try:
+                remove(name)
+            except ImageProcessorError as error:  # one that cannot be removed holds up no other
+                if is_outage(error):
+                    raise
+                failure = failure or error
+            else:
+                count += 1
+    if failure:
+        raise failure
+    return count
 
 
 def _repeat(turn: Callable[[], None], stop: threading.Event) -> None:

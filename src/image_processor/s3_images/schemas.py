@@ -39,7 +39,8 @@ class S3ImageUploadRequest(BaseModel):
     @field_validator("metadata")
     @classmethod
     def _is_small(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        size = len(json.dumps(metadata, allow_nan=False))
+        # As UTF-8, which not every text of Python's is: what cannot be handed back is not kept.
+        size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
         if size > MAX_METADATA_BYTES:
             raise ValueError(f"has {size} bytes as JSON; {MAX_METADATA_BYTES} are allowed")
         return metadata

@@ -197,9 +197,12 @@ class KeyTemplate:
         The key for these values.
 
         Raises InvalidRequestError where a field of the template is not known, InvalidKeyError where a value
-        of ours is no segment.
+        of ours is no segment, and where the values together would lead into the service's own.
         """
-        return check_key(_FIELD.sub(lambda match: values.segment(match[1]), self.text))
+        key = check_key(_FIELD.sub(lambda match: values.segment(match[1]), self.text))
+        if is_incoming(key):
+            raise InvalidKeyError(f"No key that is made here begins with {INCOMING}/.")
+        return key
 
 
 def variant_fields(variant: Variant, source_format: ImageFormat, known: KeyFields) -> KeyFields:

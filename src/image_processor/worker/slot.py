@@ -40,6 +40,8 @@ class Slot:
     new_engine: Callable[[], Engine]
     lease_seconds: float
     poll_seconds: float
+    check_room: Callable[[], None] = lambda: None
+    """Raises StorageFullError while this machine could not work: the jobs are left to others."""
 
     @classmethod
     def of(cls, parts: WorkerParts, *, worker_id: str, stall: StallDetector, leases: LeaseKeeper) -> Self:
@@ -55,6 +57,7 @@ class Slot:
             new_engine=parts.new_engine,
             lease_seconds=parts.settings.lease_seconds,
             poll_seconds=parts.settings.poll_seconds,
+            check_room=parts.check_room,
         )
 
     def run(self, stop: threading.Event) -> None:
@@ -63,6 +66,7 @@ class Slot:
         with closing(self.new_engine()) as engine:
             while not stop.is_set():
                 try:
+                    self.check_room()
                     take_turn(engine, stop)
                 except ImageProcessorError as error:
                     emit("slot.failed", error=str(error))

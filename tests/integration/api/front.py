@@ -109,12 +109,12 @@ class Front:
             poll_seconds=0.1,
         )
 
-    def client(self, user: str | None = "me", *, raises: bool = True) -> httpx.Client:
-        """A client of that user; of nobody for None."""
+    def client(self, user: str | None = "me", *, raises: bool = True, **claims: Any) -> httpx.Client:
+        """A client of that user, with more claims in its token; of nobody for None."""
         return httpx.Client(
             transport=InProcess(self.api, raises=raises),
             base_url="http://testserver",
-            headers={} if user is None else {"Authorization": f"Bearer {token(user)}"},
+            headers={} if user is None else {"Authorization": f"Bearer {token(user, **claims)}"},
             event_hooks={"response": [self.announced.check]},
         )
 

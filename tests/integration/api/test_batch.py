@@ -1,6 +1,7 @@
 """Several images at once, and whose they are."""
 
 import pytest
+from sqlalchemy import event
 
 from image_processor.errors import StorageError
 from integration.api.front import UNKNOWN, accepted, assert_refused, picture
@@ -23,6 +24,21 @@ def test_images_come_in_the_order_asked_for(client, images):
     assert [image["image_id"] for image in answer.json()["images"]] == wanted
     assert answer.json()["not_found"] == []
     assert {image["size"] for image in answer.json()["images"]} == {"medium"}
+
+
+def test_a_batch_is_one_question_to_the_database(front, client, images):
+    asked = []
+
+    def note(_connection, _cursor, statement, *_rest):
+        asked.append(statement)
+
+    engine = front.app.database._engine
+    event.listen(engine, "before_cursor_execute", note)
+    unknown = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(47)]
+    answer = client.get(BATCH, params={"image_ids": ",".join([*images, *unknown])})
+    event.remove(engine, "before_cursor_execute", note)
+    assert len(answer.json()["images"]) == 3
+    assert len([statement for statement in asked if "select" in statement.lower()]) == 1, asked
 
 
 def test_an_image_in_a_batch_is_what_it_is_alone(client, images):

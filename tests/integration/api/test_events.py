@@ -28,6 +28,7 @@ from image_processor.jobs import Claim, Database, ImageRepository, JobRepository
 from image_processor.jobs.progress import ProgressRepository
 from image_processor.storage.local import LocalStorage
 from image_processor.telemetry import subscribe
+from image_processor.tokens import Rules, SecretKeys, TokenVerifier
 from integration.api.front import SECRET, UNKNOWN, token
 from integration.jobs.job_samples import UNLIMITED, an_upload, some_facts
 
@@ -99,7 +100,7 @@ class Site:
     def _app(self, folder) -> FastAPI:
         api = FastAPI()
         api.state.app = SimpleNamespace(storage=LocalStorage(folder / "storage"))
-        api.state.authenticator = Authenticator(SECRET, "HS256")
+        api.state.authenticator = Authenticator(TokenVerifier(SecretKeys([SECRET], "HS256"), Rules()))
         api.state.watcher = self.watcher
         add_error_answers(api)
         api.include_router(routes.router)

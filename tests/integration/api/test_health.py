@@ -9,6 +9,12 @@ from integration.api.front import accepted, assert_refused, broken_picture, pict
 SMALL = picture((20, 20), "PNG")
 
 
+@pytest.fixture
+def client(front):
+    """Who looks after the service."""
+    return front.client(scope="upload read delete admin")
+
+
 def test_health_asks_for_no_token(front):
     answer = front.client(user=None).get("/api/v1/health")
     assert answer.status_code == 200
@@ -75,18 +81,19 @@ def test_a_job_in_work_counts_as_a_task_with_its_worker(front, client):
     assert body["celery"] == {"active_workers": 1, "active_tasks": 1}
 
 
-def test_failed_jobs_come_newest_first_and_are_ones_own(front, client):
+def test_failed_jobs_of_all_come_newest_first_and_ones_own_are_under_jobs(front, client):
     jobs = []
-    for _ in range(3):
-        jobs.append(accepted(client, broken_picture()))
+    for user in ("me", "somebody else", "me"):
+        jobs.append(accepted(front.client(user), broken_picture()))
         front.work()
-    accepted(front.client("somebody else"), broken_picture())
     accepted(client, SMALL)
     front.work()
     body = client.get("/api/v1/health/failed").json()
     assert body["count"] == 3
     assert [job["job_id"] for job in body["failed_jobs"]] == [job["job_id"] for job in reversed(jobs)]
     newest = body["failed_jobs"][0]
+    assert [job["user_id"] for job in body["failed_jobs"]] == ["me", "somebody else", "me"]
+    assert len(client.get("/jobs/failed").json()) == 2
     assert (newest["status"], newest["reason"], newest["error_code"]) == (
         "failed",
         "rejected",
@@ -104,3 +111,5 @@ def test_a_limit_out_of_its_range_is_refused(client, limit):
 @pytest.mark.parametrize("path", ["stats", "failed"])
 def test_the_rest_asks_for_a_token(front, path):
     assert_refused(front.client(user=None).get(f"/api/v1/health/{path}"), 401, "not_authenticated")
+    error = assert_refused(front.client().get(f"/api/v1/health/{path}"), 403, "forbidden")
+    assert error["details"] == {"scope": "admin"}

@@ -10,6 +10,9 @@ from integration.api.front import UNKNOWN, Front, accepted, assert_refused, pict
 SMALL = picture((20, 20), "PNG")
 PATHS = {
     ("POST", "/api/v1/images/upload"),
+    ("POST", "/api/v1/images/batch"),
+    ("POST", "/images/upload"),
+    ("GET", "/images/{upload_id}"),
     ("POST", "/api/v1/images/uploads"),
     ("GET", "/api/v1/images/uploads/{upload_id}"),
     ("POST", "/api/v1/images/uploads/{upload_id}/complete"),
@@ -139,6 +142,25 @@ def test_every_answer_forbids_guessing_its_type(front, client):
     ] == []
 
 
+def test_every_answer_says_what_browsers_and_caches_may_do(front, client):
+    job = accepted(client)
+    front.work()
+    url = client.get(f"/api/v1/images/{job['image_id']}").json()["url"]
+    answers = [client.get(path) for path in (job["status_url"], url, "/docs", "/nowhere", "/storage/none")]
+    for answer in answers:
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+    status, file, docs, unknown, _ = answers
+    policies = [answer.headers["content-security-policy"] for answer in answers]
+    assert policies[0] == policies[3] == "default-src 'none'; frame-ancestors 'none'"
+    assert "frame-ancestors 'none'" in docs.headers["content-security-policy"]
+    assert "sandbox" in file.headers["content-security-policy"]
+    assert file.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert status.headers["cross-origin-resource-policy"] == "same-origin"
+    assert status.headers["cache-control"] == unknown.headers["cache-control"] == "no-store"
+    assert file.headers["cache-control"].startswith("public, max-age=31536000")
+
+
 def test_a_failure_of_ours_forbids_it_too(front, monkeypatch):
     def fail(*_arguments):
         raise RuntimeError("a bug")
@@ -149,6 +171,7 @@ def test_a_failure_of_ours_forbids_it_too(front, monkeypatch):
     answer = client.get(f"/api/v1/images/jobs/{UNKNOWN}")
     assert_refused(answer, 500, "internal_error")
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
 
 
 ORIGIN = "https://app.example"
@@ -235,7 +258,7 @@ def test_a_walk_sees_every_operation_succeed_as_announced(make_front, tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     front = make_front(file_roots=(pictures,), webhook_secret=secret)
-    client = front.client()
+    client = front.client(scope="upload read delete admin")
     job = accepted(client)
     front.work()
     image = f"/api/v1/images/{job['image_id']}"
@@ -253,6 +276,7 @@ def test_a_walk_sees_every_operation_succeed_as_announced(make_front, tmp_path):
         client.get(image).json()["url"],
         *walk_the_jobs(front, client, pictures),
         walk_an_upload(front, client),
+        walk_the_thumbnails(client),
     ):
         assert client.get(path).status_code == 200
     client.delete(image)
@@ -267,6 +291,13 @@ def walk_an_upload(front, client):
     front.client(None).put(ticket["url"], content=content, headers=ticket["headers"])
     client.post(ticket["complete_url"])
     return f"/api/v1/images/uploads/{ticket['upload_id']}"
+
+
+def walk_the_thumbnails(client):
+    """Upload for thumbnails, and several at once; gives where the first can be looked at."""
+    several = [("files", picture((120, 100))), ("files", SMALL)]
+    assert client.post("/api/v1/images/batch", files=several, data={"bucket": "tests"}).status_code == 202
+    return client.post("/images/upload", files={"image": picture((120, 100))}).json()["statusUrl"]
 
 
 def walk_the_jobs(front, client, folder):

@@ -83,6 +83,9 @@ def test_the_words_of_a_database_are_logged_and_not_told(ask):
 
 def test_who_is_not_known_is_told_how_to_be(ask):
     assert ask(an_error(errors.AuthenticationError)).headers["www-authenticate"] == "Bearer"
+    assert ask(an_error(errors.TokenError)).headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    lacking = ask(errors.ForbiddenError("It lacks a scope.", scope="delete"))
+    assert lacking.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="delete"'
 
 
 def test_who_must_wait_is_told_how_long(ask):

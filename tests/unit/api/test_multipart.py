@@ -15,8 +15,10 @@ from image_processor.api.multipart import (
     FORM_OVERHEAD_BYTES,
     MAX_FIELD_BYTES,
     MAX_FIELDS,
+    Bounds,
     check_declared_length,
     read_upload,
+    read_uploads,
 )
 from image_processor.errors import (
     FileTooLargeError,
@@ -345,3 +347,62 @@ def test_a_declared_length_over_the_bound_is_refused(declared):
     with pytest.raises(FileTooLargeError) as refused:
         check_declared_length(request_of([], content_length=declared), MAX_BYTES)
     assert refused.value.details == {"max_bytes": MAX_BYTES}
+
+
+def files_of(*contents):
+    return [part("files", content, f'; filename="{number}.png"') for number, content in enumerate(contents)]
+
+
+def read_many(stage, *chunks, max_files=3, timeout_seconds=30, **options):
+    def open_file():
+        return stage.open((ImageFormat.PNG,), Limits(max_bytes=MAX_BYTES))
+
+    bounds = Bounds(
+        file_field="files",
+        max_files=max_files,
+        max_bytes=max_files * MAX_BYTES,
+        timeout_seconds=timeout_seconds,
+    )
+    return asyncio.run(read_uploads(request_of(chunks, **options), open_file, bounds))
+
+
+@pytest.mark.parametrize("step", [10**6, 50])
+def test_a_form_of_files_gives_each_or_says_why_not(stage, step):
+    body = form(*files_of(PNG, b"words" * 100, PNG + bytes(MAX_BYTES)), part("bucket", b"tests"))
+    uploads = read_many(stage, *(body[start : start + step] for start in range(0, len(body), step)))
+    assert uploads.fields == {"bucket": "tests"}
+    assert [file.name for file in uploads.files] == ["0.png", "1.png", "2.png"]
+    assert [type(file.refusal) for file in uploads.files] == [
+        type(None),
+        UnsupportedFormatError,
+        FileTooLargeError,
+    ]
+    assert staged(stage) == [uploads.files[0].original.name]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "options", "error"),
+    [
+        ([form(*files_of(PNG, PNG, PNG, PNG))], {}, InvalidRequestError),
+        ([form(*files_of(PNG, PNG))[:-9]], {}, InvalidRequestError),
+        ([form(part("bucket", b"tests"))], {}, InvalidRequestError),
+        ([form(*files_of(PNG, PNG))[:-500]], {"leave": True}, ClientDisconnect),
+        ([form(*files_of(PNG))[:-9]], {"hang": True, "timeout_seconds": 0.05}, UploadTimeoutError),
+        ([*files_of(PNG), bytes(2 * MAX_BYTES)], {}, InvalidRequestError),
+        ([form(*files_of(PNG)), *[bytes(MAX_BYTES)] * 6], {}, FileTooLargeError),
+    ],
+    ids=["too many", "no end", "none", "a client that leaves", "silence", "rubbish behind", "too long"],
+)
+def test_a_form_of_files_that_is_refused_leaves_none_of_them(stage, chunks, options, error):
+    with pytest.raises(error):
+        read_many(stage, *chunks, **options)
+    assert staged(stage) == []
+
+
+def test_the_name_of_a_file_is_text_of_a_bounded_length(stage):
+    head = b'--limit\r\nContent-Disposition: form-data; name="files"; filename="'
+    named = [b"\xff\x00.png", b"x" * 1000]
+    body = b"".join(head + name + b'"\r\n\r\n' + PNG + b"\r\n" for name in named)
+    first, second = read_many(stage, form(body)).files
+    assert first.name == "\ufffd\x00.png"
+    assert second.name == "x" * 255

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from image_processor.api.auth import User
+from image_processor.api.auth import Reader, Uploader
 from image_processor.api.errors import error_responses
 from image_processor.api.routes.dependencies import Wired
 from image_processor.api.schemas import EXAMPLE_ID
@@ -13,7 +13,7 @@ from image_processor.webhooks import public_url
 
 EXAMPLE_EVENT_ID = "9c1185a5c5e9fc54612808977ee8f548"
 
-router = APIRouter(prefix="/jobs", tags=["webhooks"], responses=error_responses(401, 404, 422, 503))
+router = APIRouter(prefix="/jobs", tags=["webhooks"], responses=error_responses(401, 403, 404, 422, 503))
 
 
 AT_REST = (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED)
@@ -68,7 +68,7 @@ def delivery_body(delivery: Delivery) -> DeliveryBody:
 
 
 @router.get("/{job_id}/deliveries")
-def deliveries(job_id: str, user: User, app: Wired) -> Deliveries:
+def deliveries(job_id: str, user: Reader, app: Wired) -> Deliveries:
     """What was, or is to be, sent to the callback URL of a job."""
     app.service.job(user, job_id)
     found = app.deliveries.deliveries(job_id, user)
@@ -76,7 +76,7 @@ def deliveries(job_id: str, user: User, app: Wired) -> Deliveries:
 
 
 @router.post("/{job_id}/deliveries/{delivery_id}/replay", status_code=202, responses=error_responses(429))
-def replay(job_id: str, delivery_id: str, user: User, app: Wired) -> DeliveryBody:
+def replay(job_id: str, delivery_id: str, user: Uploader, app: Wired) -> DeliveryBody:
     """
     Send a delivery that was accepted or given up again; one that is still to be sent stays as it is.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, Field
 
-from image_processor.api.auth import User
+from image_processor.api.auth import Reader
 from image_processor.api.errors import error_responses
 from image_processor.api.events import HEADERS, EventStream, Form, JobWatcher, event_of
 from image_processor.api.job_schemas import STATUSES, PublicStatus
@@ -25,7 +25,7 @@ STREAM: dict[int | str, dict[str, Any]] = {
     204: {"description": "The client has the last event already: it need not connect again."},
 }
 
-router = APIRouter(tags=["events"], responses=STREAM | error_responses(401, 404, 422, 429, 503))
+router = APIRouter(tags=["events"], responses=STREAM | error_responses(401, 403, 404, 422, 429, 503))
 
 
 class ImageJobEvent(JobStatus):
@@ -98,7 +98,7 @@ LastEventId = Annotated[
 
 @router.get("/api/v1/images/jobs/{job_id}/events", response_class=Response)
 async def image_job_events(
-    user: User, job_id: JobId, watcher: Watcher, last_event_id: LastEventId = None
+    user: Reader, job_id: JobId, watcher: Watcher, last_event_id: LastEventId = None
 ) -> Response:
     """How a job goes, told as Server-Sent Events until it is over."""
     return await _stream(watcher, job_id, user, image_job_event, last_event_id)
@@ -106,7 +106,7 @@ async def image_job_events(
 
 @router.get("/jobs/{job_id}/events", response_class=Response)
 async def job_events(
-    user: User, job_id: JobId, app: Wired, watcher: Watcher, last_event_id: LastEventId = None
+    user: Reader, job_id: JobId, app: Wired, watcher: Watcher, last_event_id: LastEventId = None
 ) -> Response:
     """The same for jobs of `/jobs`, in its words."""
     return await _stream(watcher, job_id, user, partial(job_event, app.storage), last_event_id)

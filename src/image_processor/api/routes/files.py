@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from image_processor.api.errors import error_responses
 from image_processor.api.files import FILE_RESPONSES, file_answer
+from image_processor.api.lanes import reading
 from image_processor.api.routes.dependencies import Wired
 from image_processor.errors import InvalidKeyError, NotFoundError
 from image_processor.storage.keys import is_incoming
@@ -20,11 +21,11 @@ PUBLIC = "public, max-age=31536000, immutable"
     response_class=Response,
     responses=FILE_RESPONSES | error_responses(404, 416, 422, 503),
 )
-def stored_file(request: Request, key: str, app: Wired) -> Response:
+async def stored_file(request: Request, key: str, app: Wired) -> Response:
     """The bytes of one stored variant."""
     if is_incoming(key):
         raise NotFoundError("There is no such file.")
     try:
-        return file_answer(request, app.storage, key, cache_control=PUBLIC)
+        return await reading(file_answer, request, app.storage, key, cache_control=PUBLIC)
     except InvalidKeyError as error:
         raise NotFoundError("There is no such file.") from error

@@ -1,14 +1,14 @@
 """`/api/v1/images`: upload, jobs and their results, images and their variants."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from image_processor.api.auth import User
+from image_processor.api.auth import Deleter, Reader, Uploader
 from image_processor.api.errors import error_responses
 from image_processor.api.files import FILE_RESPONSES, file_answer
+from image_processor.api.lanes import reading, writing
 from image_processor.api.multipart import check_declared_length, read_upload
 from image_processor.api.rate_limit import receipt_headers
 from image_processor.api.routes.dependencies import Service, Wired
@@ -22,68 +22,17 @@ from image_processor.api.schemas import (
     image_variant,
     job_body,
 )
+from image_processor.api.upload_form import FILE, JOB_FIELDS, TARGET_FIELDS, form_body, read_submission
+from image_processor.bootstrap import App
 from image_processor.errors import InvalidRequestError, NotFoundError
-from image_processor.jobs.values import Priority
 from image_processor.placement import is_elsewhere
-from image_processor.service import DEFAULT_PRESET, MAX_IDEMPOTENCY_KEY, Submission, choose_variant
+from image_processor.service import MAX_IDEMPOTENCY_KEY, choose_variant
 
-router = APIRouter(prefix="/api/v1/images", tags=["images"], responses=error_responses(401, 422, 503))
-
-Known = TypeVar("Known")
-
-PRIORITIES = {"normal": Priority.NORMAL, "high": Priority.HIGH, "low": Priority.LOW}
-BOOLEANS = {"false": False, "true": True}
+router = APIRouter(prefix="/api/v1/images", tags=["images"], responses=error_responses(401, 403, 422, 503))
 
 MAX_BATCH = 50
 MAX_ID_LENGTH = 64
 PRIVATE = "private, max-age=31536000, immutable"
-
-UPLOAD_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file", "bucket"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "The picture."},
-                        "bucket": {
-                            "type": "string",
-                            "pattern": "^[a-z0-9][a-z0-9._-]{1,62}$",
-                            "description": "The first part of the keys under which the variants are stored.",
-                        },
-                        "metadata": {
-                            "type": "string",
-                            "description": "A JSON object, at most 16 KiB, handed back with the result.",
-                        },
-                        "preset": {
-                            "type": "string",
-                            "default": DEFAULT_PRESET,
-                            "description": "What to make of it.",
-                        },
-                        "priority": {
-                            "type": "string",
-                            "enum": [priority.name.lower() for priority in Priority],
-                            "default": "normal",
-                            "description": "Which due job is taken first.",
-                        },
-                        "callback_url": {
-                            "type": "string",
-                            "format": "uri",
-                            "description": "Gets a signed POST when the job has come to rest.",
-                        },
-                        "reuse": {
-                            "type": "boolean",
-                            "default": False,
-                            "description": "Whether the result of an earlier, same upload will do.",
-                        },
-                    },
-                }
-            }
-        },
-    }
-}
 
 IdempotencyKey = Annotated[
     str,
@@ -100,10 +49,10 @@ Size = Annotated[str | None, Query(max_length=40, description="A variant's name;
     "/upload",
     status_code=202,
     responses=error_responses(400, 408, 413, 415, 429, 507),
-    openapi_extra=UPLOAD_FORM,
+    openapi_extra=form_body({"file": FILE, **TARGET_FIELDS, **JOB_FIELDS}, "file", "bucket"),
 )
 async def upload(
-    request: Request, response: Response, user: User, app: Wired, idempotency_key: IdempotencyKey = ""
+    request: Request, response: Response, user: Uploader, app: Wired, idempotency_key: IdempotencyKey = ""
 ) -> UploadAccepted:
     """Take a picture in: checked and durable when this answers, processed soon after."""
     service, settings = app.service, app.settings
@@ -117,53 +66,32 @@ async def upload(
         timeout_seconds=settings.upload_timeout_seconds,
     )
     try:
-        submission = _submission(user, form.fields, idempotency_key)
+        submission = read_submission(user, form.fields, idempotency_key)
     except InvalidRequestError:
         service.discard(form.original)
         raise
-    receipt = await asyncio.to_thread(service.submit, form.original, submission)
+    receipt = await writing(service.submit, form.original, submission)
     response.headers.update(receipt_headers(receipt))
     return UploadAccepted(
         job_id=receipt.job_id, image_id=receipt.image_id, status_url=f"/api/v1/images/jobs/{receipt.job_id}"
     )
 
 
-def _submission(user: str, fields: Mapping[str, str], idempotency_key: str) -> Submission:
-    return Submission(
-        user_id=user,
-        bucket=fields.get("bucket", ""),
-        metadata=fields.get("metadata", ""),
-        preset=fields.get("preset") or DEFAULT_PRESET,
-        priority=_one_of(PRIORITIES, "priority", fields),
-        callback_url=fields.get("callback_url", ""),
-        reuse_completed=_one_of(BOOLEANS, "reuse", fields),
-        idempotency_key=idempotency_key,
-    )
-
-
-def _one_of(known: Mapping[str, Known], field: str, fields: Mapping[str, str]) -> Known:
-    """What the field's text stands for; the first one known where it is empty."""
-    text = fields.get(field) or next(iter(known))
-    if text not in known:
-        raise InvalidRequestError(f"The field {field!r} is {text[:40]!r}; it may be {', '.join(known)}.")
-    return known[text]
-
-
 @router.get("/jobs/{job_id}", responses=error_responses(404))
-def job_status(job_id: str, user: User, service: Service) -> JobStatus:
+def job_status(job_id: str, user: Reader, service: Service) -> JobStatus:
     """How a job goes."""
     return job_body(service.job(user, job_id))
 
 
 @router.get("/jobs/{job_id}/result", responses=error_responses(404, 409))
-def job_result(job_id: str, user: User, service: Service) -> ImageResult:
+def job_result(job_id: str, user: Reader, service: Service) -> ImageResult:
     """The variants: 409 until the job has completed, 422 with the reason when it failed."""
     return image_result(service.result(user, job_id), service)
 
 
 @router.get("/batch", responses=error_responses(404))
 def batch(
-    user: User,
+    user: Reader,
     service: Service,
     image_ids: Annotated[
         str, Query(max_length=MAX_BATCH * 2 * MAX_ID_LENGTH, description="Ids with commas between.")
@@ -185,13 +113,13 @@ def batch(
 
 
 @router.get("/{image_id}", responses=error_responses(404, 409))
-def image(image_id: str, user: User, service: Service, size: Size = None) -> ImageVariant:
+def image(image_id: str, user: Reader, service: Service, size: Size = None) -> ImageVariant:
     """One variant of an image."""
     return image_variant(service.finished_image(user, image_id).image, size, service)
 
 
 @router.get("/{image_id}/all", responses=error_responses(404, 409))
-def all_variants(image_id: str, user: User, service: Service) -> ImageResult:
+def all_variants(image_id: str, user: Reader, service: Service) -> ImageResult:
     """All variants of an image."""
     return image_result(service.finished_image(user, image_id), service)
 
@@ -202,8 +130,12 @@ def all_variants(image_id: str, user: User, service: Service) -> ImageResult:
     response_class=Response,
     responses=FILE_RESPONSES | error_responses(404, 409, 416),
 )
-def direct(request: Request, image_id: str, user: User, app: Wired, size: Size = None) -> Response:
+async def direct(request: Request, image_id: str, user: Reader, app: Wired, size: Size = None) -> Response:
     """The bytes of one variant."""
+    return await reading(_direct, request, image_id, user, app, size)
+
+
+def _direct(request: Request, image_id: str, user: str, app: App, size: str | None) -> Response:
     _, variant = choose_variant(app.service.finished_image(user, image_id).image, size)
     if is_elsewhere(variant):
         raise NotFoundError("The image is not kept here: it was written to where its job wanted it.")
@@ -211,6 +143,6 @@ def direct(request: Request, image_id: str, user: User, app: Wired, size: Size =
 
 
 @router.delete("/{image_id}", status_code=204, responses=error_responses(404))
-def delete(image_id: str, user: User, service: Service) -> None:
+async def delete(image_id: str, user: Deleter, service: Service) -> None:
     """Delete an image with all its variants; a job that still runs is cancelled."""
-    service.delete(user, image_id)
+    await writing(service.delete, user, image_id)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from image_processor.api.auth import User
+from image_processor.api.auth import Reader, Uploader
 from image_processor.api.errors import error_responses
 from image_processor.api.job_schemas import (
     EXAMPLE_ID,
@@ -28,7 +28,7 @@ from image_processor.intake.json_text import parse_json
 from image_processor.job_submission import MAX_DEPTH, JobRequest, fingerprint, read_request
 from image_processor.jobs.values import Receipt
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses=error_responses(401, 422, 503))
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=error_responses(401, 403, 422, 503))
 
 MAX_BODY_BYTES = 512 * 1024
 """A request is short; a watermark in it may have 256 KiB, which are a third more as base64."""
@@ -62,7 +62,7 @@ JobId = Annotated[str, Depends(known_form)]
     openapi_extra=REQUEST_BODY,
 )
 async def submit(
-    request: Request, response: Response, user: User, app: Wired, idempotency_key: IdempotencyKey = ""
+    request: Request, response: Response, user: Uploader, app: Wired, idempotency_key: IdempotencyKey = ""
 ) -> JobAccepted:
     """
     Ask for a job: checked as far as can be without the picture, and durable, when this answers.
@@ -86,7 +86,7 @@ def _submit(app: App, user: str, body: bytes, idempotency_key: str) -> tuple[Rec
 
 
 @router.get("")
-def jobs(user: User, app: Wired, query: Annotated[JobQuery, Query()]) -> JobPage:
+def jobs(user: Reader, app: Wired, query: Annotated[JobQuery, Query()]) -> JobPage:
     """Your jobs, the newest first; those that are submitted while you turn the pages move nothing."""
     page = app.listing.page(user, query.filter, limit=query.limit, cursor=query.cursor)
     return JobPage(jobs=job_bodies(page.jobs, app.service), next_cursor=page.next_cursor)
@@ -94,19 +94,19 @@ def jobs(user: User, app: Wired, query: Annotated[JobQuery, Query()]) -> JobPage
 
 # Before `/{job_id}`, which would take it for an id.
 @router.get("/failed")
-def failed(user: User, app: Wired, limit: Annotated[int, Query(ge=1, le=MAX_FAILED)] = 50) -> list[JobBody]:
+def failed(user: Reader, app: Wired, limit: Annotated[int, Query(ge=1, le=MAX_FAILED)] = 50) -> list[JobBody]:
     """Your jobs that failed, the latest first; not those that you cancelled or deleted."""
     return job_bodies(app.statistics.failed(limit, user_id=user), app.service)
 
 
 @router.get("/{job_id}", responses=error_responses(404))
-def job(user: User, job_id: JobId, service: Service) -> JobBody:
+def job(user: Reader, job_id: JobId, service: Service) -> JobBody:
     """How a job goes."""
     return job_body(service.job(user, job_id), service)
 
 
 @router.post("/{job_id}/retry", status_code=202, responses=error_responses(404, 409, 429))
-def retry(user: User, job_id: JobId, service: Service) -> JobBody:
+def retry(user: Uploader, job_id: JobId, service: Service) -> JobBody:
     """
     Begin a failed job anew, with all its attempts and a new time to live.
 
@@ -120,7 +120,7 @@ def retry(user: User, job_id: JobId, service: Service) -> JobBody:
     "/{job_id}/cancel",
     responses=error_responses(404, 409) | {202: {"model": JobBody, "description": "It runs, and will end."}},
 )
-def cancel(user: User, job_id: JobId, response: Response, service: Service) -> JobBody:
+def cancel(user: Uploader, job_id: JobId, response: Response, service: Service) -> JobBody:
     """
     End a job: 200 where it waited and is over, 202 where it runs and its worker is told with its next beat.
 

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from image_processor.api.auth import User
+from image_processor.api.auth import Reader, Uploader
 from image_processor.api.errors import error_responses
 from image_processor.api.json_body import MAX_DIGITS, read_body
+from image_processor.api.lanes import writing
 from image_processor.api.rate_limit import receipt_headers
 from image_processor.api.routes.dependencies import Wired
 from image_processor.api.schemas import UploadAccepted
@@ -57,11 +58,11 @@ Uploads = Annotated[DirectUploads, Depends(direct_uploads)]
 @router.post(
     "",
     status_code=201,
-    responses=error_responses(401, 408, 413, 415, 429) | {201: {"headers": LOCATION}},
+    responses=error_responses(401, 403, 408, 413, 415, 429) | {201: {"headers": LOCATION}},
     openapi_extra=REQUEST_BODY,
 )
 async def open_upload(
-    request: Request, response: Response, user: User, uploads: Uploads, app: Wired
+    request: Request, response: Response, user: Uploader, uploads: Uploads, app: Wired
 ) -> UploadTicket:
     """
     Get an address for one picture, which then does not pass through this service's own upload.
@@ -82,16 +83,18 @@ def _open(uploads: DirectUploads, user: str, body: bytes) -> Ticket:
     return uploads.open(user, read_request(parse_json(body, max_depth=MAX_DEPTH)))
 
 
-@router.get("/{upload_id}", responses=error_responses(401))
-def upload_state(upload_id: str, user: User, uploads: Uploads) -> UploadState:
+@router.get("/{upload_id}", responses=error_responses(401, 403))
+def upload_state(upload_id: str, user: Reader, uploads: Uploads) -> UploadState:
     """What became of an upload; it is known for a day after its address has expired."""
     return state_body(uploads.state(user, upload_id))
 
 
 @router.post(
-    "/{upload_id}/complete", status_code=202, responses=error_responses(401, 409, 413, 415, 429, 500, 507)
+    "/{upload_id}/complete",
+    status_code=202,
+    responses=error_responses(401, 403, 409, 413, 415, 429, 500, 507),
 )
-def complete(upload_id: str, response: Response, user: User, uploads: Uploads) -> UploadAccepted:
+async def complete(upload_id: str, response: Response, user: Uploader, uploads: Uploads) -> UploadAccepted:
     """
     Have what was uploaded checked and processed; it answers as an upload does.
 
@@ -99,7 +102,7 @@ def complete(upload_id: str, response: Response, user: User, uploads: Uploads) -
     to be opened. 409 where nothing was uploaded yet, and where the upload has expired. After a 429, 500, 503
     or 507 it can be asked again.
     """
-    receipt = uploads.complete(user, upload_id)
+    receipt = await writing(uploads.complete, user, upload_id)
     response.headers.update(receipt_headers(receipt))
     return UploadAccepted(
         job_id=receipt.job_id, image_id=receipt.image_id, status_url=f"/api/v1/images/jobs/{receipt.job_id}"
@@ -142,7 +145,7 @@ async def content(
     body = await asyncio.to_thread(uploads.begin_body, upload_id, signed.max_bytes)
     try:
         await _receive(request, body, app.settings.upload_timeout_seconds)
-        await asyncio.to_thread(uploads.keep_body, upload_id, body)
+        await writing(uploads.keep_body, upload_id, body)
     finally:
         body.close()
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -19,6 +21,7 @@ from image_processor.errors import (
 )
 from image_processor.storage.base import ListedObject, StoredObject
 from image_processor.storage.keys import check_key
+from image_processor.storage.s3.client import S3Options
 from image_processor.storage.s3.place import Place
 
 if TYPE_CHECKING:
@@ -29,14 +32,39 @@ if TYPE_CHECKING:
 BUFFER_BYTES = 256 * 1024
 CHUNK_BYTES = 1024 * 1024
 """The most that is asked of a connection at once."""
+FIRST_BYTES = 4096
+"""What is asked of a connection that is new or slow: nobody hears anything before all of it has come."""
+SLOW_SECONDS = 1.0
+PATIENCE_SECONDS = 20.0
+LEAST_BYTES_PER_SECOND = 4096
+"""A body that comes more slowly for so long keeps a worker from its other jobs."""
 SKIPPED_BYTES = 1024 * 1024
 """So far ahead one reads on, as that costs less than another request."""
+BUCKET_SECONDS = 10.0
+"""So long a bucket that has answered is taken to be there; strangers ask for any number of missing keys."""
 UNKNOWN_TYPE = "binary/octet-stream"
 """What S3 itself says of objects that were stored without a type."""
 SHA256 = "sha256"
 """The name of the metadata that holds the digest of the bytes."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class _Pace:
+    """How much is asked of a body at once, and whether it comes fast enough to be waited for."""
+
+    def __init__(self) -> None:
+        self.amount = FIRST_BYTES
+        self._received = 0
+        self._waited = 0.0
+
+    def note(self, received: int, seconds: float) -> None:
+        """So much has come in that time. Raises StorageTimeoutError."""
+        self.amount = FIRST_BYTES if seconds > SLOW_SECONDS else min(2 * self.amount, CHUNK_BYTES)
+        self._received += received
+        self._waited += seconds
+        if self._waited > max(PATIENCE_SECONDS, self._received / LEAST_BYTES_PER_SECOND):
+            raise StorageTimeoutError("The storage sends the object too slowly.")
 
 
 def open_object(place: Place, key: str) -> BinaryIO:
@@ -62,6 +90,7 @@ class _Object(io.RawIOBase):
         self._body_position = 0
         self._position = 0
         self._has_resumed = False
+        self._pace = _Pace()
         answer = self._get()
         self._body = answer["Body"]
         check_told(answer, "ContentLength", "ETag")
@@ -134,12 +163,14 @@ class _Object(io.RawIOBase):
         return self._receive(self._body, wanted)
 
     def _receive(self, body: "StreamingBody", wanted: int) -> bytes:
+        began_at = time.monotonic()
         piece = self._place.call(
-            self._what, self._place.guards.reading, lambda: body.read(min(wanted, CHUNK_BYTES))
+            self._what, self._place.guards.reading, lambda: body.read(min(wanted, self._pace.amount))
         )
         if not piece:
             raise StorageDamageError("The storage sent fewer bytes than it said.")
         self._body_position += len(piece)
+        self._pace.note(len(piece), time.monotonic() - began_at)
         if self._body_position == self._size:
             # boto3 checks what it knows of the whole only when it meets the end.
             self._place.call(self._what, self._place.guards.reading, lambda: body.read(1))
@@ -183,18 +214,28 @@ def head(place: Place, key: str) -> "HeadObjectOutputTypeDef":
     S3's own answer about an object.
 
     An error of this request comes without its reason: a missing bucket looks like a missing key. So the
-    bucket is asked for it.
+    bucket is asked for it, though not again for each missing key: listing is what S3 charges most for.
     """
     try:
         answer = place.read(
             f"look at {key!r}", lambda client: client.head_object(Bucket=place.bucket, Key=key)
         )
-    except (NotFoundError, StorageDeniedError, StorageError):
-        with suppress(StorageDeniedError):
-            check_bucket_answers(place)
+    except (NotFoundError, StorageDeniedError, StorageError) as error:
+        if not (isinstance(error, NotFoundError) and _has_just_answered(place)):
+            with suppress(StorageDeniedError):
+                check_bucket_answers(place)
+                _answered_at[place.bucket, place.options] = time.monotonic()
         raise
     check_told(answer, "ContentLength", "ETag", "LastModified")
     return answer
+
+
+_answered_at: dict[tuple[str, S3Options], float] = {}
+"""When each bucket that this process looks into was last listed because of a missing key."""
+
+
+def _has_just_answered(place: Place) -> bool:
+    return time.monotonic() < _answered_at.get((place.bucket, place.options), -math.inf) + BUCKET_SECONDS
 
 
 def check_told(answer: Mapping[str, Any], *names: str) -> None:
