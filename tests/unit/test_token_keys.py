@@ -71,7 +71,11 @@ class TestPem:
         for key in (RSA, OTHER_RSA):
             assert checking.bearer(token(key)).user == "me"
 
-    @pytest.mark.parametrize("text", [pem(RSA), pem(RSA).strip(), pem(RSA).replace("\n", "")])
+    @pytest.mark.parametrize(
+        "text",
+        [pem(RSA), pem(RSA).strip(), pem(RSA).replace("\n", "")],
+        ids=["as it is", "stripped", "in one line"],
+    )
     def test_the_public_key_is_no_secret(self, text):
         head, body = (
             base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
@@ -134,7 +138,7 @@ class TestKeySet:
             "key",
             None,
         ],
-        ids=repr,
+        ids=range(15),
     )
     def test_keys_that_do_not_fit_are_passed_over(self, unfit):
         assert [kid for kid, _ in read_key_set(key_set(unfit, jwk(RSA, "a")), "RS256")] == ["a"]
@@ -248,7 +252,11 @@ class TestPublishedKeys:
         with pytest.raises(TokenError, match="does not publish"):
             issuer.user(token(RSA, kid="a"))
 
-    @pytest.mark.parametrize("document", [None, b"<html>", key_set(), key_set(jwk(EC, "a"))])
+    @pytest.mark.parametrize(
+        "document",
+        [None, b"<html>", key_set(), key_set(jwk(EC, "a"))],
+        ids=["nothing", "a page", "no keys", "another kind"],
+    )
     def test_keys_stay_while_no_others_are_to_be_had(self, document):
         events = []
         unsubscribe = subscribe(lambda event, fields: events.append((event, fields.get("kept"))))
