@@ -16,6 +16,7 @@ from image_processor.api.app import create_app
 from image_processor.api.errors import HTTP_CODES
 from image_processor.bootstrap import build_app
 from image_processor.cli import app as command_line
+from image_processor.client import UnexpectedAnswerError, UnreachableError
 from image_processor.pipeline import load_presets
 from image_processor.settings import Settings, load_settings
 
@@ -122,7 +123,8 @@ def codes():
     def below(kind):
         return {kind} | {found for child in kind.__subclasses__() for found in below(child)}
 
-    ours = {kind.code: kind.status for kind in below(errors.ImageProcessorError)}
+    known = below(errors.ImageProcessorError) | {UnexpectedAnswerError, UnreachableError}
+    ours = {kind.code: kind.status for kind in known}
     return ours | {code: status for status, code in HTTP_CODES.items()}
 
 

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
+from image_processor.api import edge
 from integration.api.front import Front
+
+
+@pytest.fixture(autouse=True)
+def _no_lingering(monkeypatch):
+    """Within one process no connection is reset; what comes after a refusal is to be left unread."""
+    monkeypatch.setattr(edge, "LINGER_BYTES", 0)
 
 
 @pytest.fixture
