@@ -1,8 +1,8 @@
 """nginx with the configuration that we ship, alone: what it refuses, and what it reads from the disk."""
 
 import os
-import time
 import socket
+import time
 from collections.abc import Iterator
 
 import httpx
