@@ -203,6 +203,18 @@ class Runner:
     def _store_all(
         self, attempt: Attempt, claim: Claim, variants: Sequence[RenderedVariant], progress: Progress
     ) -> dict[str, StoredVariant]:
+        if self.places.puts_at_once > 1:
+            return self._store_several_at_once(attempt, claim, variants, progress)
+        stored = {}
+        for number, variant in enumerate(variants, start=1):
+            attempt.check_wanted()
+            stored[variant.name] = self.places.put(claim, variant)
+            progress.advance(number / len(variants))
+        return stored
+
+    def _store_several_at_once(
+        self, attempt: Attempt, claim: Claim, variants: Sequence[RenderedVariant], progress: Progress
+    ) -> dict[str, StoredVariant]:
         failures: list[BaseException] = []
 
         def put(variant: RenderedVariant) -> StoredVariant:

@@ -397,7 +397,7 @@ class TestDoctor:
         (tmp_path / "[a] file").touch()
         done = run("doctor", STORAGE_PATH="[a] file/below", COLUMNS="300")
         assert (done.returncode, done.stderr) == (1, "")
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith(" disk")]
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(" storage")]
         assert "problem" in line
 
     def test_settings_that_are_not_valid_are_exit_code_2(self, run):
