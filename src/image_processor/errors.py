@@ -46,6 +46,8 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -371,3 +373,18 @@ class ConfigurationError(ImageProcessorError):
 def is_disk_full(error: OSError) -> bool:
     """Whether there is no room left, on the disk or in a quota: what becomes a StorageFullError."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def disk_errors(*, full: str, failed: str) -> Iterator[None]:
+    """
+    The operating system's errors as StorageFullError and StorageError.
+
+    `full` is a whole sentence; `failed` is one to which the reason is added.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise StorageFullError(full) from error
+        raise StorageError(f"{failed}: {error.strerror or error}.") from error

@@ -257,6 +257,11 @@ class Settings(BaseSettings):
         """The folder in which direct uploads wait to be accepted, with local storage."""
         return (self.data_path / "incoming").absolute()
 
+    @property
+    def bucket_of_incoming(self) -> str:
+        """The bucket in which originals and direct uploads wait, with S3."""
+        return self.s3_incoming_bucket or self.s3_bucket
+
     @cached_property
     def accepts(self) -> tuple[ImageFormat, ...]:
         """The formats that an upload may have."""

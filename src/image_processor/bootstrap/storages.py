@@ -41,13 +41,13 @@ def open_storage(settings: Settings) -> Storage:
 def open_incoming(settings: Settings) -> Storage:
     """Where bytes wait that are not accepted yet, or not processed. Raises as `open_storage`."""
     if settings.storage_backend == "s3":
-        return _bucket(settings, settings.s3_incoming_bucket or settings.s3_bucket, cache_control="no-store")
+        return _bucket(settings, settings.bucket_of_incoming, cache_control="no-store")
     return LocalStorage(settings.incoming)
 
 
 def open_own_buckets(settings: Settings) -> "list[S3Storage]":
     """The buckets behind both, each once. Raises as `open_storage`."""
-    names = dict.fromkeys((settings.s3_bucket, settings.s3_incoming_bucket or settings.s3_bucket))
+    names = dict.fromkeys((settings.s3_bucket, settings.bucket_of_incoming))
     return [_bucket(settings, name) for name in names]
 
 
@@ -56,7 +56,7 @@ def open_upload_addresses(settings: Settings) -> UploadAddresses:
     if settings.storage_backend == "s3":
         from image_processor.storage.s3.presigning import PresignedUploads  # noqa: PLC0415 - an extra
 
-        bucket = _bucket(settings, settings.s3_incoming_bucket or settings.s3_bucket)
+        bucket = _bucket(settings, settings.bucket_of_incoming)
         return PresignedUploads(bucket, settings.s3_direct_upload)
     return SignedAddresses(upload_secret(settings), UPLOADS)
 

@@ -153,7 +153,7 @@ def check_storage(settings: Settings) -> Iterator[Finding]:
 def _where(settings: Settings, name: str) -> str:
     if settings.storage_backend == "local":
         return str(settings.storage if name == "storage" else settings.incoming)
-    bucket = settings.s3_bucket if name == "storage" else settings.s3_incoming_bucket or settings.s3_bucket
+    bucket = settings.s3_bucket if name == "storage" else settings.bucket_of_incoming
     return f"the bucket {bucket}"
 
 

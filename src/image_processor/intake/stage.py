@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +20,7 @@ from image_processor.errors import (
     StorageError,
     StorageFullError,
     UnsupportedFormatError,
-    is_disk_full,
+    disk_errors,
 )
 from image_processor.intake.probe import Header, check_limits, probe
 from image_processor.intake.sniff import SNIFF_BYTES, describe, sniff
@@ -47,15 +47,12 @@ class StagedOriginal:
     header: Header
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+def translated() -> AbstractContextManager[None]:
     """Turn the operating system's errors into StorageFullError and StorageError."""
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise StorageFullError("There is no room left to take in the file.") from error
-        raise StorageError(f"The file could not be staged: {error.strerror}.") from error
+    return disk_errors(
+        full="There is no room left to take in the file.",
+        failed="The file could not be staged",
+    )
 
 
 class Stage:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +16,7 @@ from pydantic import Field, ValidationError
 from image_processor.errors import (
     InvalidRequestError,
     StorageDamageError,
-    StorageError,
-    StorageFullError,
-    is_disk_full,
+    disk_errors,
 )
 from image_processor.pipeline.value import Value
 from image_processor.storage.base import ListedObject
@@ -159,12 +157,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def translated(action: str) -> Iterator[None]:
+def translated(action: str) -> AbstractContextManager[None]:
     """Turn the operating system's errors into ours."""
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise StorageFullError("There is no room left on the disk.") from error
-        raise StorageError(f"It failed to {action}: {error.strerror or error}.") from error
+    return disk_errors(
+        full="There is no room left on the disk.",
+        failed=f"It failed to {action}",
+    )

@@ -6,7 +6,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -17,11 +17,9 @@ from image_processor.errors import (
     NotFoundError,
     StorageDamageError,
     StorageDownError,
-    StorageError,
-    StorageFullError,
     StorageThrottledError,
     UnavailableError,
-    is_disk_full,
+    disk_errors,
 )
 from image_processor.maintenance.parallel import in_parallel
 from image_processor.storage.base import ListedObject, Storage, StoredObject
@@ -284,14 +282,11 @@ def _fetch(storage: Storage, key: str, path: Path) -> tuple[int, str]:
     return size_bytes, digest.hexdigest()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise StorageFullError("There is no room in the folder for objects on their way.") from error
-        raise StorageError(f"An object could not be read, or kept on its way: {error.strerror}.") from error
+def _translated() -> AbstractContextManager[None]:
+    return disk_errors(
+        full="There is no room in the folder for objects on their way.",
+        failed="An object could not be read, or kept on its way",
+    )
 
 
 def _may_pass(error: ImageProcessorError) -> bool:

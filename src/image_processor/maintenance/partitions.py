@@ -3,11 +3,11 @@
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from image_processor.errors import StorageError, StorageFullError, is_disk_full
+from image_processor.errors import disk_errors
 
 PARTITIONS = 128
 """Ten million objects make parts of about 80 000: some 50 MB in memory."""
@@ -41,11 +41,8 @@ class Partitions:
 _NUMBERS = range(PARTITIONS)
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise StorageFullError("There is no room for the lists that are compared.") from error
-        raise StorageError(f"The lists that are compared cannot be kept: {error.strerror}.") from error
+def _translated() -> AbstractContextManager[None]:
+    return disk_errors(
+        full="There is no room for the lists that are compared.",
+        failed="The lists that are compared cannot be kept",
+    )
