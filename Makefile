@@ -20,6 +20,7 @@ test: setup ## All tests, on all processors; those that measure by themselves
 	$(BIN)/pytest $(PARALLEL) -m "not alone" --ignore tests/s3_images
 	$(BIN)/pytest -m alone
 	$(BIN)/pytest $(PARALLEL) tests/s3_images --cov=src/image_processor/s3_images --cov-fail-under=85
+	cd examples/pockitflyer_backend && ../../$(BIN)/pytest
 
 check: setup ## Format, lint, types, layers, fast tests
 	$(BIN)/ruff format --check .
@@ -33,7 +34,7 @@ format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 soak: setup ## The long form of the tests that kill, count memory or chain operations
-	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py tests/acceptance/test_photos.py tests/unit/engine/test_chains.py
+	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py tests/acceptance/test_photos.py tests/acceptance/test_openapi.py tests/acceptance/test_deployment.py tests/unit/engine/test_chains.py
 
 chaos: setup ## Kill, freeze and flush everything while jobs run, on every database and queue; CHAOS_SEED=n repeats a plan
 	CHAOS=1 $(BIN)/pytest -s tests/chaos
