@@ -3,8 +3,8 @@
 import hashlib
 import os
 import signal
-import sys
 import threading
+from importlib import import_module
 
 import pytest
 from typer.testing import CliRunner
@@ -245,7 +245,7 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def other_end(monkeypatch, target):
     """What the command finds at the other end, in place of a bucket."""
-    command = sys.modules["image_processor.cli.storage"]
+    command = import_module("image_processor.cli.storage")
     real = command.open_storage
     monkeypatch.setattr(
         command,

@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from image_processor.lifeline import end_with_parent
+from image_processor.lifeline import bury_orphans, end_with_parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
 
@@ -67,3 +67,30 @@ def test_a_child_whose_parent_is_gone_already_does_not_begin():
 def test_elsewhere_it_does_nothing(monkeypatch):
     monkeypatch.setattr("image_processor.lifeline.sys.platform", "darwin")
     end_with_parent(os.getpid() + 1, signal.SIGTERM)
+
+
+class Forerunner:
+    """One of ours that was waited for, and whose number a stranger has now."""
+
+    def __init__(self):
+        self.waits = 0
+
+    def wait(self):
+        self.waits += 1
+        assert self.waits < 3, "the stranger is found again and again"
+
+
+def test_a_stranger_with_the_number_of_one_of_ours_is_buried():
+    with subprocess.Popen([sys.executable, "-c", ""]) as stranger:
+        os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT)
+        assert bury_orphans({stranger.pid: Forerunner()}) == 1
+        assert bury_orphans({}) == 0
+
+
+def test_one_that_its_own_thread_waits_for_first_is_no_error(monkeypatch):
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    process.wait()
+    found = iter([process.pid])
+    monkeypatch.setattr("image_processor.lifeline._dead_child", lambda: next(found, None))
+    assert bury_orphans({}) == 0
+    assert process.returncode == 3

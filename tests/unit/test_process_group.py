@@ -51,16 +51,26 @@ end_with_parent(int(sys.argv[1]))
 os.write(1, b'{"event": "ready"}\\n')
 time.sleep(3600)
 """
+LEAVES_AN_ORPHAN = """
+import os, signal
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.close(writing)
+    os.read(reading, 1)  # until the one that holds the other end is dead
+    os._exit(7)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 class Group:
     """A running group and what it told."""
 
-    def __init__(self, *codes, grace=10.0):
+    def __init__(self, *codes, grace=10.0, within=()):
         self.told = []
         self._grown = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, GROUP, str(grace), *codes], stdout=subprocess.PIPE, text=True
+            [*within, sys.executable, GROUP, str(grace), *codes], stdout=subprocess.PIPE, text=True
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -143,6 +153,29 @@ def test_a_member_that_dies_is_started_again_and_its_death_told_once(start_group
     (died,) = group.all("process.died")
     assert (died["name"], died["pid"], died["exit_code"]) == ("one", first["pid"], -signal.SIGKILL)
     assert [told["name"] for told in group.all("on.death")] == ["one"]
+
+
+@pytest.mark.parametrize("within", [(), AS_PROCESS_1], ids=["below another", "as process 1"])
+def test_what_a_killed_member_left_is_no_zombie_and_its_own_death_is_seen(start_group, within):
+    if within and subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no process namespace may be made here")
+    group = start_group(f"one={LEAVES_AN_ORPHAN}", within=within)
+    group.wait_for("process.orphans.buried", 2)
+    group.wait_for("process.died", 2)
+    assert {died["exit_code"] for died in group.all("process.died")} == {-signal.SIGKILL}
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while zombies := [
+        child for child in psutil.Process(group.process.pid).children(recursive=True) if is_zombie(child)
+    ]:
+        assert time.monotonic() < ends_at, zombies
+        threading.Event().wait(0.02)
+
+
+def is_zombie(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_deaths_in_quick_succession_are_followed_by_growing_delays(start_group):
@@ -255,7 +288,7 @@ def test_a_member_that_cannot_be_started_is_tried_again(tmp_path, restored_signa
 
 @pytest.fixture
 def restored_signals():
-    kept = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    kept = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, signal.SIGCHLD)}
     yield
     os.close(signal.set_wakeup_fd(-1))
     for number, answer in kept.items():

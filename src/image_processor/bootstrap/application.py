@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from image_processor.bootstrap.checks import check_webhook_secret
-from image_processor.bootstrap.connections import open_database, open_locations, open_outbound, open_transport
+from image_processor.bootstrap.connections import open_database, open_transport
+from image_processor.bootstrap.outside import open_locations, open_outbound
 from image_processor.bootstrap.storages import (
     open_cdn,
     open_incoming,

@@ -3,11 +3,14 @@
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from image_processor.errors import ConfigurationError, ImageProcessorError
-from image_processor.outbound import Outbound
 from image_processor.settings import Settings
 from image_processor.tokens import Keys, Rules, SecretKeys, TokenVerifier
+
+if TYPE_CHECKING:
+    from image_processor.outbound import Outbound
 
 OWN_NETWORKS = tuple(
     map(ip_network, ("10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"))
@@ -26,6 +29,11 @@ def open_verifier(settings: Settings) -> TokenVerifier:
         leeway_seconds=settings.jwt_leeway_seconds,
     )
     return TokenVerifier(_keys(settings), rules)
+
+
+def check_tokens(settings: Settings) -> None:
+    """Raise ConfigurationError or MissingExtraError where no token could ever be checked."""
+    open_verifier(settings)
 
 
 def _keys(settings: Settings) -> Keys:
@@ -63,6 +71,7 @@ def _pem(given: str) -> str:
 
 
 def _published_keys(settings: Settings) -> Keys:
+    from image_processor.outbound import Outbound  # noqa: PLC0415 - other tokens need no way out
     from image_processor.tokens.published_keys import PublishedKeys  # noqa: PLC0415 - an extra
 
     if not settings.jwt_audience and not settings.jwt_issuer:
@@ -80,6 +89,6 @@ def _published_keys(settings: Settings) -> Keys:
     )
 
 
-def _fetch(outbound: Outbound, url: str) -> bytes:
+def _fetch(outbound: "Outbound", url: str) -> bytes:
     with outbound.get(url, max_bytes=MAX_KEY_SET_BYTES, timeout_seconds=FETCH_SECONDS) as chunks:
         return b"".join(chunks)

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from image_processor.bootstrap.authentication import open_verifier
 from image_processor.bootstrap.storages import open_incoming, open_storage
 from image_processor.errors import ConfigurationError
 from image_processor.placement import check_preset
@@ -43,11 +42,6 @@ def check_file_roots(settings: Settings) -> None:
 
 def _overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
-
-
-def check_tokens(settings: Settings) -> None:
-    """Raise ConfigurationError or MissingExtraError where no token could ever be checked."""
-    open_verifier(settings)
 
 
 def check_webhook_secret(settings: Settings) -> None:

@@ -1,10 +1,6 @@
-"""What the settings connect to beside storages: the database, the broker, the places of jobs."""
+"""What every process connects to, as the settings have it: the database and the broker."""
 
-from image_processor.bootstrap.checks import check_file_roots
-from image_processor.bootstrap.storages import open_buckets
 from image_processor.jobs.database import Database
-from image_processor.locations import Locations
-from image_processor.outbound import Outbound
 from image_processor.settings import Settings
 from image_processor.transports.base import Transport
 from image_processor.transports.embedded import EmbeddedTransport
@@ -28,19 +24,3 @@ def open_transport(settings: Settings, *, worker_id: str | None = None) -> Trans
 
         return CeleryTransport(settings)
     return EmbeddedTransport()
-
-
-def open_outbound(settings: Settings) -> Outbound:
-    """The way out to addresses that strangers name."""
-    return Outbound(private_networks=settings.private_networks)
-
-
-def open_locations(settings: Settings, outbound: Outbound) -> Locations:
-    """Where jobs may read from and write to. Raises ConfigurationError for a root that holds our own."""
-    check_file_roots(settings)
-    return Locations(
-        file_roots=settings.file_roots,
-        outbound=outbound,
-        buckets=open_buckets(settings),
-        fetch_timeout_seconds=settings.fetch_timeout_seconds,
-    )

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from image_processor.bootstrap.checks import make_folder
-from image_processor.bootstrap.connections import open_database, open_locations, open_outbound, open_transport
+from image_processor.bootstrap.connections import open_database, open_transport
+from image_processor.bootstrap.outside import open_locations, open_outbound
 from image_processor.bootstrap.storages import (
     open_cdn,
     open_incoming,

@@ -4,14 +4,17 @@ import sys
 
 import typer
 
-from image_processor.cli.backup import backup, restore
-from image_processor.cli.doctor import doctor
-from image_processor.cli.inspect import inspect
-from image_processor.cli.process import process
-from image_processor.cli.serve import serve
-from image_processor.cli.storage import storage
-from image_processor.cli.token import token
-from image_processor.cli.worker import worker
+from image_processor.cli.commands import (
+    backup,
+    doctor,
+    inspect,
+    process,
+    restore,
+    serve,
+    storage,
+    token,
+    worker,
+)
 from image_processor.errors import ImageProcessorError
 
 app = typer.Typer(

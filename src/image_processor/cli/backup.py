@@ -3,7 +3,6 @@
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -20,19 +19,8 @@ from image_processor.maintenance.verification import VerifyTerms
 from image_processor.settings import Settings, load_settings
 
 
-def backup(
-    folder: Annotated[Path, typer.Argument(help="The backup's own folder, which must not exist yet.")],
-    *,
-    files: Annotated[
-        bool, typer.Option("--files", help="Copy the stored files too, not only the list of them.")
-    ] = False,
-) -> None:
-    """
-    Back up the database, the originals that wait, and the list of stored files; the service may run.
-
-    PostgreSQL is dumped with its own tools: what is made then is the rest, and the exit code is 0. It is 1
-    where --files found files missing or damaged; they are not in the backup.
-    """
+def backup(folder: Path, *, files: bool) -> None:
+    """Make one in a new folder and tell what is in it; exits with 1 where stored files are not."""
     settings = load_settings()
     with existing_database(settings) as database:
         parts = BackupParts(
@@ -54,22 +42,8 @@ def backup(
         raise typer.Exit(1)
 
 
-def restore(
-    folder: Annotated[Path, typer.Argument(help="The folder of a backup.")],
-    *,
-    into: Annotated[
-        Path | None,
-        typer.Option(help="The data folder to restore into (DATA_PATH), made where there is none."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a database that is there; it is kept beside.")
-    ] = False,
-) -> None:
-    """
-    Put a backup back, with the service stopped, and verify the storage against it.
-
-    Every hash is checked before anything is written. The exit code is 1 where files are missing afterwards.
-    """
+def restore(folder: Path, *, into: Path | None, force: bool) -> None:
+    """Check every hash, put all back and verify; exits with 1 where files are missing afterwards."""
     settings = _settings(into)
     restoration = Restoration(folder)
     destination = Destination(

@@ -55,7 +55,7 @@ class Finding:
 
 
 def doctor() -> None:
-    """Check this installation; the exit code is 1 where something is wrong."""
+    """Show what every check found; exits with 1 where one is a problem."""
     settings = load_settings()
     findings = [finding for check in CHECKS for finding in checked(check, settings)]
     Console().print(_table(findings))
@@ -88,8 +88,9 @@ def check_secret(settings: Settings) -> Iterator[Finding]:
     elif not settings.has_own_secret():
         text = "JWT_SECRET_KEY is not set or is an example: only development mode will start"
         yield Finding("secret", Verdict.WARNING, text)
-    elif len(settings.jwt_secret_key) < 32:
-        yield Finding("secret", Verdict.WARNING, "JWT_SECRET_KEY has less than 32 characters")
+    elif settings.has_short_secret():
+        text = f"a secret has less than {settings.least_secret_bytes} bytes: only development mode will start"
+        yield Finding("secret", Verdict.WARNING, text)
     else:
         yield Finding("secret", Verdict.OK, "set")
     if not settings.auth_required:

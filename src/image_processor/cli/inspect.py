@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from image_processor.bootstrap import new_local_engine
 from image_processor.cli.process import MAX_LOCAL_BYTES, find_inputs
-from image_processor.engine.base import MAX_PALETTE_COLORS, Engine, Facts, InspectRequest
+from image_processor.engine.base import Engine, Facts, InspectRequest
 from image_processor.errors import ImageProcessorError, InvalidRequestError, UnsupportedFormatError
 from image_processor.intake.sniff import SNIFF_BYTES, describe, sniff
 from image_processor.pipeline import ImageFormat, Limits
@@ -23,17 +23,8 @@ DEADLINE_SECONDS = 60.0
 DEFAULT_COLORS = 5
 
 
-def inspect(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    colors: Annotated[
-        int, typer.Option(min=0, max=MAX_PALETTE_COLORS, help="Find the palette: at most so many colours.")
-    ] = 0,
-    hashes: Annotated[bool, typer.Option("--hashes", help="Work out BlurHash and ThumbHash.")] = False,
-    gps: Annotated[bool, typer.Option("--gps", help="Tell where it was taken.")] = False,
-) -> None:
-    """Tell what pictures are: size, format, colours, camera. Reads headers, unless pixels are asked for."""
+def inspect(inputs: list[Path], *, as_json: bool, colors: int, hashes: bool, gps: bool) -> None:
+    """Show what is found in these pictures and folders; exits with 1 where one could not be read."""
     paths = [given.path for given in find_inputs(inputs)]
     if not paths:
         raise InvalidRequestError("There is no picture to inspect.")

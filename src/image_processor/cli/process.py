@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 import typer
 from rich.console import Console
@@ -52,13 +52,8 @@ class Task:
     limits: Limits
 
 
-def process(
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    output: Annotated[Path, typer.Option(help="The folder for the variants.")],
-    preset: Annotated[str, typer.Option(help="What to make of each picture.")] = "web",
-    workers: Annotated[int | None, typer.Option(min=1, help="Pictures processed at the same time.")] = None,
-) -> None:
-    """Make all variants of pictures, as the service would: OUTPUT/NAME_VARIANT.EXT."""
+def process(inputs: list[Path], output: Path, *, preset: str, workers: int | None) -> None:
+    """Make all variants of these pictures and folders; exits with 1 where one failed."""
     settings = load_settings(workers=workers)
     chosen = _preset(settings, preset)
     found = list(find_inputs(inputs))

@@ -1,13 +1,15 @@
 """The processes of one service: started together, restarted when they die, stopped together."""
 
 import queue
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from image_processor.signals import on_stop_signals
+from image_processor.lifeline import adopt_orphans, bury_orphans
+from image_processor.signals import STOP_SIGNALS, on_signals
 from image_processor.telemetry import emit
 
 QUICK_DEATH_SECONDS = 2.0
@@ -45,30 +47,46 @@ class _Died:
     process: subprocess.Popen[bytes]
 
 
+@dataclass(frozen=True)
+class _ChildEnded:
+    """Some child, perhaps none of the members: what a killed one started comes to us, dead or alive."""
+
+
 class ProcessGroup:
     """
     Runs its members until SIGTERM or SIGINT, which it hands on; so it does with a second one.
 
+    What members leave behind when they are killed is waited for: in a container nobody else would.
     A member that has not ended after both is killed; a third signal kills at once.
     """
 
     def __init__(self, members: Sequence[Member], *, grace_seconds: float) -> None:
         self._running = {member.name: _Running(member) for member in members}
         self._grace_seconds = grace_seconds
-        self._events: queue.SimpleQueue[_Died | int] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Start everything and keep it alive; returns when all have been stopped."""
-        on_stop_signals(self._events.put)
+        adopt_orphans()
+        on_signals((*STOP_SIGNALS, signal.SIGCHLD), self._signalled)
         for running in self._running.values():
             self._start(running)
         while not isinstance(event := self._next_event(), int):
-            if event is not None:
+            if isinstance(event, _Died):
                 self._died(event)
+            elif event:
+                self._bury_orphans()
             self._restart_due()
         self._stop_all()
 
-    def _next_event(self) -> _Died | int | None:
+    def _signalled(self, number: int) -> None:
+        self._events.put(_ChildEnded() if number == signal.SIGCHLD else number)
+
+    def _bury_orphans(self) -> None:
+        if buried := bury_orphans({process.pid: process for process in self._processes()}):
+            emit("process.orphans.buried", count=buried)
+
+    def _next_event(self) -> "_Event | None":
         due = [running.restart_at for running in self._running.values() if running.restart_at is not None]
         try:
             return self._events.get(timeout=max(0.0, min(due) - time.monotonic()) if due else None)
@@ -143,6 +161,10 @@ class ProcessGroup:
             if isinstance(event, int):
                 return False
         return True
+
+
+_Event = _Died | _ChildEnded | int
+"""An integer is a signal to stop."""
 
 
 def _longer(seconds: float) -> float:

@@ -4,9 +4,6 @@ import os
 import socket
 import sys
 from contextlib import closing
-from typing import Annotated
-
-import typer
 
 from image_processor.bootstrap import (
     check_file_roots,
@@ -19,32 +16,27 @@ from image_processor.bootstrap import (
     open_transport,
 )
 from image_processor.cli.process_group import Member, ProcessGroup
-from image_processor.cli.worker_command import WorkerCommand
+from image_processor.cli.worker_command import CELERY_WORKER, WorkerCommand
 from image_processor.errors import ConfigurationError
 from image_processor.jobs.recovery import RecoveryRepository
 from image_processor.jobs.workers import WorkerRepository
 from image_processor.settings import LOOPBACK_HOSTS, Settings, load_settings
 from image_processor.telemetry import log_events
 from image_processor.tokens import Scope, make_token, with_development_secret
-from image_processor.worker.process import STOP_GRACE_SECONDS
+from image_processor.worker.grace import STOP_GRACE_SECONDS
 
 CHECKS = (check_presets, check_tokens, check_webhook_secret, check_file_roots, check_folders, check_storage)
 LISTEN_BACKLOG = 1024
-CELERY_WORKER = "celery -A image_processor.transports.celery_app worker"
 
 
 def serve(
     *,
-    dev: Annotated[
-        bool, typer.Option("--dev", help="Development mode: loopback only, prints a token.")
-    ] = False,
-    host: Annotated[str | None, typer.Option(help="Address to listen on (HOST).")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on (PORT).")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Images processed at the same time (WORKERS).")
-    ] = None,
+    dev: bool = False,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
 ) -> None:
-    """Start the whole service: API, workers and sweeper; with Celery the API alone."""
+    """Run the service until told to stop. Raises ConfigurationError and what else forbids a start."""
     settings = load_settings(host=host, port=port, workers=workers)
     check_safe_to_start(settings, dev=dev)
     for check in CHECKS:
@@ -82,6 +74,12 @@ def check_safe_to_start(settings: Settings, *, dev: bool) -> None:
         raise ConfigurationError(
             "JWT_SECRET_KEY is not set, or is an example that everybody knows. Set one of your own "
             "(`openssl rand -hex 32`), or start with --dev to try the service on this machine."
+        )
+    if not dev and settings.has_short_secret():
+        raise ConfigurationError(
+            "JWT_SECRET_KEY, or one of JWT_PREVIOUS_SECRETS, has less than "
+            f"{settings.least_secret_bytes} bytes: whoever has a token might find it by trying. Set a longer "
+            "one (`openssl rand -hex 32`), or start with --dev to try the service on this machine."
         )
 
 

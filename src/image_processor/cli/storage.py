@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from image_processor.bootstrap import open_database, open_storage
+from image_processor.cli.commands import Backend, Thoroughness
 from image_processor.cli.shown import bytes_in_words, in_words, shown
 from image_processor.errors import ConfigurationError, InvalidRequestError
 from image_processor.jobs.database import Database
@@ -24,45 +23,9 @@ from image_processor.storage.base import Storage
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended, as shells have it."""
 
-storage = typer.Typer(
-    help="Look after stored files: take them elsewhere, compare them with the database.", no_args_is_help=True
-)
 
-
-class Backend(StrEnum):
-    """A kind of storage, as STORAGE_BACKEND names it."""
-
-    LOCAL = "local"
-    S3 = "s3"
-
-
-class Thoroughness(StrEnum):
-    """How arrivals are checked."""
-
-    WRITTEN = "written"
-    FULL = "full"
-
-
-@storage.command()
-def migrate(
-    *,
-    source: Annotated[Backend, typer.Option("--from", help="Where the files are.")],
-    target: Annotated[Backend, typer.Option("--to", help="Where they are to be too.")],
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Files copied at the same time.")] = 4,
-    verify: Annotated[
-        Thoroughness, typer.Option(help="written: checked as they are taken in; full: read back as well.")
-    ] = Thoroughness.WRITTEN,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would be copied; copy nothing.")
-    ] = False,
-) -> None:
-    """
-    Copy every file from one storage to another under the same key; nothing is removed.
-
-    Killed or interrupted, it goes on where it was when it is run again. It may run while the service does:
-    run it once live, stop the service, run it again for what came meanwhile, and change STORAGE_BACKEND.
-    The exit code is 0 only if every file has arrived and was checked.
-    """
+def migrate(source: Backend, target: Backend, *, jobs: int, verify: Thoroughness, dry_run: bool) -> None:
+    """Copy every file, `jobs` at a time; exits with 1 unless all have arrived and were checked."""
     if source is target:
         raise InvalidRequestError("There is nothing to migrate from a storage to itself.")
     settings = load_settings()
@@ -81,21 +44,8 @@ def migrate(
         raise typer.Exit(1)
 
 
-@storage.command()
-def verify(
-    *,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every file and compare its SHA-256.")] = False,
-    remove_strays: Annotated[
-        bool,
-        typer.Option("--remove-strays", help="Remove files of deleted images that are older than a day."),
-    ] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=64, help="Files looked at at the same time.")] = 4,
-) -> None:
-    """
-    Check that every row has its file and every file its row; the service may run meanwhile.
-
-    The exit code is 1 where a file is missing or damaged. Files that no row knows of are named and no more.
-    """
+def verify(*, deep: bool, remove_strays: bool, jobs: int) -> None:
+    """Hold files and rows against each other; exits with 1 where a file is missing or damaged."""
     settings = load_settings()
     terms = VerifyTerms(
         reads_all=deep, removes_strays=remove_strays, threads=jobs, scratch=scratch_folder(settings)

@@ -12,6 +12,9 @@ from image_processor.jobs.workers import WorkerRepository
 from image_processor.telemetry import emit
 from image_processor.transports.base import Transport
 
+CELERY_WORKER = "celery -A image_processor.transports.celery_app worker"
+"""What starts them where the workers are Celery's."""
+
 
 @dataclass(kw_only=True)
 class WorkerCommand:

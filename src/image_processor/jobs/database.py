@@ -1,17 +1,11 @@
 """The jobs' database, SQLite or PostgreSQL: transactions, migration, errors in our words. No tables here."""
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, exc, make_url, text
+from sqlalchemy import Connection, Engine, exc, inspect, make_url, text
 
 from image_processor.errors import (
     ConfigurationError,
@@ -22,9 +16,9 @@ from image_processor.errors import (
 from image_processor.jobs.postgresql import PostgreSQLServer
 from image_processor.jobs.sqlite import SQLiteFile
 
-MIGRATIONS = "image_processor.jobs:migrations"
 BUSY_TIMEOUT_SECONDS = 10.0
-_migration_turn = threading.Lock()  # Alembic keeps its context in a global
+_REVISIONS = Path(__file__).parent / "migrations" / "versions"
+_REVISION_TABLE = "alembic_version"
 
 
 class Product(Protocol):
@@ -148,27 +142,29 @@ class Database:
 
         Raises ConfigurationError where the tables are newer than this program.
         """
-        config = Config()
-        config.set_main_option("script_location", MIGRATIONS)
-        config.set_main_option("path_separator", "os")
-        if self._is_current(config):
+        if self._is_current():
             return  # a worker that is frozen while it writes must not keep others from starting
-        with _migration_turn, self.write() as connection:
-            self._product.begin_migration(connection)
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                raise ConfigurationError(f"The database cannot be migrated: {error}") from error
+        from image_processor.jobs.migration import upgrade  # noqa: PLC0415 - most starts migrate nothing
 
-    def _is_current(self, config: Config) -> bool:
-        heads = ScriptDirectory.from_config(config).get_heads()
+        with self.write() as connection:
+            self._product.begin_migration(connection)
+            upgrade(connection)
+
+    def _is_current(self) -> bool:
         with self.read() as connection:
-            return MigrationContext.configure(connection).get_current_heads() == tuple(heads)
+            if not inspect(connection).has_table(_REVISION_TABLE):
+                return False
+            found = connection.execute(text(f"select version_num from {_REVISION_TABLE}"))  # noqa: S608 - ours
+            return found.scalars().all() == [newest_revision()]
 
     def close(self) -> None:
         """Close every connection; the last one to a file folds the write-ahead log into it."""
         self._engine.dispose()
+
+
+def newest_revision() -> str:
+    """The number of the newest migration, as its file's name begins; to ask Alembic is to load it."""
+    return max(file.name for file in _REVISIONS.glob("[0-9]*.py")).partition("_")[0]
 
 
 def _private(error: ImageProcessorError) -> ImageProcessorError:

@@ -1,7 +1,8 @@
 """Where bytes are kept: one narrow protocol, keys of one grammar, and the places behind them."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from image_processor.on_demand import names_of
 
 if TYPE_CHECKING:
     from image_processor.storage.base import Storage
@@ -10,23 +11,24 @@ if TYPE_CHECKING:
     from image_processor.storage.s3.client import S3Options
     from image_processor.storage.s3.objects import S3Storage
 
-__all__ = ["LocalStorage", "MemoryStorage", "S3Options", "S3Storage", "Storage"]
+__all__ = [
+    "LocalStorage",
+    "MemoryStorage",
+    "S3Options",
+    "S3Storage",
+    "Storage",
+]
 
-_HOMES = {
-    "LocalStorage": "local",
-    "MemoryStorage": "memory",
-    "S3Options": "s3.client",
-    "S3Storage": "s3.objects",
-    "Storage": "base",
-}
-"""Where these names live. Nothing is loaded before it is asked for: a service on a disk needs no boto3."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return globals().setdefault(name, found)
+__getattr__ = names_of(
+    __name__,
+    {
+        "LocalStorage": "local",
+        "MemoryStorage": "memory",
+        "S3Options": "s3.client",
+        "S3Storage": "s3.objects",
+        "Storage": "base",
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -25,13 +25,6 @@ from image_processor.errors import (
 )
 from image_processor.telemetry import emit
 
-try:
-    import pybreaker
-except ModuleNotFoundError as absence:
-    _absence: ModuleNotFoundError | None = absence
-else:
-    _absence = None
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -90,11 +83,13 @@ class Breaker:
         counts: Callable[[BaseException], bool] = is_outage,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if _absence is not None:
+        try:
+            import pybreaker  # noqa: PLC0415 - an extra, and it loads redis
+        except ModuleNotFoundError as absence:
             raise MissingExtraError(
                 "Leaving a storage alone while it is down needs an optional part: "
                 "pip install image-processor[s3]."
-            ) from _absence
+            ) from absence
         self.name = name
         self._reset_seconds = reset_seconds
         self._counts = counts

@@ -28,9 +28,9 @@ from image_processor.transports.base import Hint
 from image_processor.transports.celery_app import app
 from image_processor.transports.celery_queue import TASK
 from image_processor.worker.courier import Couriers
+from image_processor.worker.grace import HAND_BACK_SECONDS, HAND_BACK_TICK_SECONDS, STOP_GRACE_SECONDS
 from image_processor.worker.heartbeat import LeaseKeeper
 from image_processor.worker.presence import Presence
-from image_processor.worker.process import HAND_BACK_SECONDS, HAND_BACK_TICK_SECONDS, STOP_GRACE_SECONDS
 from image_processor.worker.slot import Slot
 from image_processor.worker.stall import LOOK_SECONDS, StallDetector
 

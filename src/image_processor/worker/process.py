@@ -18,16 +18,11 @@ from image_processor.settings import Settings, load_settings
 from image_processor.signals import on_stop_signals
 from image_processor.telemetry import emit, log_events
 from image_processor.worker.courier import Couriers
+from image_processor.worker.grace import HAND_BACK_SECONDS, HAND_BACK_TICK_SECONDS, STOP_GRACE_SECONDS
 from image_processor.worker.heartbeat import LeaseKeeper
 from image_processor.worker.presence import Presence
 from image_processor.worker.slot import Slot
 from image_processor.worker.stall import StallDetector
-
-STOP_GRACE_SECONDS = 20.0
-"""How long running jobs may go on after SIGTERM before they are handed back."""
-HAND_BACK_SECONDS = 5.0
-"""How long handing back may take, and after it the end of the heartbeat and the sweeper."""
-HAND_BACK_TICK_SECONDS = 0.05
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """The breaker: what counts, who is let through and when, on a clock that the tests move."""
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,7 +22,6 @@ from image_processor.errors import (
     StorageThrottledError,
     StorageTimeoutError,
 )
-from image_processor.storage import breaker as module
 from image_processor.storage.breaker import Breaker, BreakerState
 from image_processor.telemetry import subscribe
 
@@ -303,6 +303,6 @@ def test_who_hears_of_a_change_may_ask_the_breaker(breaker):
 
 
 def test_without_its_extra_it_says_which(monkeypatch):
-    monkeypatch.setattr(module, "_absence", ModuleNotFoundError("No module named 'pybreaker'"))
+    monkeypatch.setitem(sys.modules, "pybreaker", None)
     with pytest.raises(MissingExtraError, match=r"pip install image-processor\[s3\]\."):
         Breaker("storage")
