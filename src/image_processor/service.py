@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from image_processor.cdn import Cdn, NoCdn
@@ -14,7 +13,6 @@ from image_processor.errors import (
     InvalidRequestError,
     JobFailedError,
     NotFoundError,
-    RateLimitError,
     ResultNotReadyError,
     StorageFullError,
     UnavailableError,
@@ -281,15 +279,20 @@ class ImageService:
         It takes one upload of the rate limit. Raises NotFoundError, ConflictError, RateLimitError.
         """
         job = self.job(user_id, job_id)
-        if job.status is Status.FAILED:
-            self.rate_limits.check(user_id, self.intake.rate_limit)
-        if not self.jobs.replay(job_id, user_id=user_id, ttl_seconds=self.intake.job_ttl_seconds):
+        # What did not fail is told so, also where nothing is left of the limit.
+        if job.status is not Status.FAILED or not self._replay(job):
             raise ConflictError(_why_not_retried(self.job(user_id, job_id)), status=job.status)
-        with suppress(RateLimitError):  # another request took the last one meanwhile: the job runs already
-            self.rate_limits.use(user_id, self.intake.rate_limit)
         self._announce(job_id, job.priority)
         emit("job.replayed", job_id=job_id)
         return self.job(user_id, job_id)
+
+    def _replay(self, job: Job) -> bool:
+        return self.jobs.replay(
+            job.job_id,
+            user_id=job.user_id,
+            ttl_seconds=self.intake.job_ttl_seconds,
+            rate_limit=self.intake.rate_limit,
+        )
 
     def cancel(self, user_id: str, job_id: str) -> Job:
         """

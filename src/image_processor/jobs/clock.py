@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, TextClause
+from sqlalchemy import Connection, TextClause, column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -38,7 +38,7 @@ def statement(sql: str) -> Statement:
     return Statement(sql)
 
 
-_READ = statement("select <now>")
+_READ = statement("select <now> as now").columns(column("now"))
 
 
 def read_clock(connection: Connection) -> float:

@@ -1,9 +1,9 @@
-"""A user's jobs page by page, the newest first. What failed: `statistics`; one job: `repository`."""
+"""Jobs page by page, the newest first, and those that failed. One job: `repository`."""
 
 import base64
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,16 +19,21 @@ from image_processor.jobs.values import Job, Priority
 
 MAX_CURSOR_LENGTH = 200
 
-# What each filter adds to the statement, by the name of its parameter.
+# What each filter adds to a statement, by the name of its parameter.
 FILTERS = {
+    "bucket": "images.bucket = :bucket",
     "statuses": "processing_jobs.status in :statuses",
     "priority": "processing_jobs.priority = :priority",
     "created_after": "processing_jobs.created_at >= :created_after",
     "created_before": "processing_jobs.created_at < :created_before",
-    "last_id": "(processing_jobs.created_at, processing_jobs.job_id) < (:last_created_at, :last_id)",
+    "last_id": "(processing_jobs.created_at, processing_jobs.job_id) < (:last_at, :last_id)",
+}
+FAILED_FILTERS = {
+    "user_id": "processing_jobs.user_id = :user_id",
+    "last_id": "(processing_jobs.completed_at, processing_jobs.job_id) < (:last_at, :last_id)",
 }
 
-_CREATED_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 _JOB_ID = re.compile(r"[0-9a-f-]{36}")
 
 
@@ -37,6 +42,7 @@ class Filter:
     """Which of the jobs are wanted; None for all."""
 
     statuses: Collection[Status] | None = None
+    bucket: str | None = None
     priority: Priority | None = None
     created_after: datetime | None = None
     """The earliest wanted; a time without a zone is UTC."""
@@ -47,6 +53,7 @@ class Filter:
         """Those of the statement. Raises InvalidRequestError for a time beyond the calendar."""
         given = {
             "statuses": None if self.statuses is None else [status.value for status in self.statuses],
+            "bucket": self.bucket,
             "priority": self.priority,
             "created_after": _to_text(self.created_after),
             "created_before": _to_text(self.created_before),
@@ -67,7 +74,7 @@ class Page:
 
 
 class JobListing:
-    """The jobs of a user; those of deleted images are gone."""
+    """Jobs by page; those of deleted images are gone."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -81,14 +88,37 @@ class JobListing:
         Jobs that are submitted meanwhile move nothing: a walk sees every job that was there when it began
         once. Raises InvalidRequestError for a damaged cursor.
         """
-        parameters = wanted.parameters() | ({} if cursor is None else read_cursor(cursor))
+        parameters = wanted.parameters() | read_cursor(cursor)
+        jobs = self._read(page_statement(parameters), {**parameters, "user_id": user_id}, limit)
+        last = _last(jobs, limit)
+        return Page(
+            jobs=jobs[:limit], next_cursor=None if last is None else _to_cursor(last.created_at, last)
+        )
+
+    def failed(self, user_id: str | None = None, *, limit: int, cursor: str | None = None) -> Page:
+        """
+        At most `limit` of the jobs that failed, the latest first, of one user or of all; from the cursor on.
+
+        Those that were cancelled are no worry of theirs, and not among them. A job that fails meanwhile moves
+        nothing; one that is begun anew is gone. Raises InvalidRequestError for a damaged cursor.
+        """
+        parameters = ({} if user_id is None else {"user_id": user_id}) | read_cursor(cursor)
+        jobs = self._read(failed_statement(parameters), parameters, limit)
+        last = _last(jobs, limit)
+        return Page(
+            jobs=jobs[:limit], next_cursor=None if last is None else _to_cursor(last.completed_at, last)
+        )
+
+    def _read(self, page: TextClause, parameters: Mapping[str, Any], limit: int) -> list[Job]:
+        """One more than asked for: it tells whether there is another page."""
         with self._database.read() as connection:
-            rows = connection.execute(
-                page_statement(parameters), {**parameters, "user_id": user_id, "limit": limit + 1}
-            ).mappings()
-            jobs = [to_job(row) for row in rows]
-        has_more = len(jobs) > limit
-        return Page(jobs=jobs[:limit], next_cursor=_to_cursor(jobs[limit - 1]) if has_more else None)
+            rows = connection.execute(page, {**parameters, "limit": limit + 1}).mappings()
+            return [to_job(row) for row in rows]
+
+
+def _last(jobs: Sequence[Job], limit: int) -> Job | None:
+    """The last job of a page behind which there is another."""
+    return jobs[limit - 1] if len(jobs) > limit else None
 
 
 def page_statement(parameters: Collection[str]) -> TextClause:
@@ -106,6 +136,17 @@ order by processing_jobs.created_at desc, processing_jobs.job_id desc limit :lim
     )
 
 
+def failed_statement(parameters: Collection[str]) -> TextClause:
+    """The statement for a page of failed jobs, with these parameters."""
+    conditions = [f"and {condition}" for name, condition in FAILED_FILTERS.items() if name in parameters]
+    return statement(f"""
+select {JOB_COLUMNS} from processing_jobs join images on images.image_id = processing_jobs.image_id
+where processing_jobs.status = 'failed' and processing_jobs.reason <> 'cancelled'
+  and images.deleted_at is null {" ".join(conditions)}
+order by processing_jobs.completed_at desc, processing_jobs.job_id desc limit :limit
+""")  # noqa: S608 - from the words above alone
+
+
 def _to_text(time: datetime | None) -> str | None:
     """A time in the form of the ISO columns."""
     if time is None:
@@ -117,21 +158,23 @@ def _to_text(time: datetime | None) -> str | None:
     return in_utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _to_cursor(last: Job) -> str:
-    text = json.dumps([last.created_at, last.job_id])
+def _to_cursor(time: str | None, last: Job) -> str:
+    text = json.dumps([time, last.job_id])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def read_cursor(cursor: str) -> dict[str, str]:
-    """The parameters that stand in a cursor. Raises InvalidRequestError where it is damaged."""
+def read_cursor(cursor: str | None) -> dict[str, str]:
+    """The parameters in a cursor; none for None. Raises InvalidRequestError where it is damaged."""
+    if cursor is None:
+        return {}
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        created_at, job_id = json.loads(text) if len(cursor) <= MAX_CURSOR_LENGTH else ("", "")
-        is_sound = bool(_CREATED_AT.fullmatch(created_at) and _JOB_ID.fullmatch(job_id))
+        time, job_id = json.loads(text) if len(cursor) <= MAX_CURSOR_LENGTH else ("", "")
+        is_sound = bool(_TIME.fullmatch(time) and _JOB_ID.fullmatch(job_id))
     except (ValueError, TypeError, RecursionError):
         is_sound = False
     if not is_sound:
         raise InvalidRequestError(
             "The cursor is damaged; take `next_cursor` as it came, or none to begin anew.", parameter="cursor"
         )
-    return {"last_created_at": created_at, "last_id": job_id}
+    return {"last_at": time, "last_id": job_id}

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from sqlalchemy import Connection, RowMapping, Text, bindparam
+from sqlalchemy import Connection, RowMapping, Text, bindparam, column
 
 from image_processor.errors import ImageProcessorError
 from image_processor.jobs import idempotency, rate_limits, transitions
@@ -31,22 +31,33 @@ from image_processor.jobs.values import (
 )
 
 # The progress of an earlier attempt says nothing of this one.
-JOB_COLUMNS = """processing_jobs.*, (
+_PERCENT = """(
   select percent from job_progress
   where job_progress.job_id = processing_jobs.job_id and job_progress.claim_seq = processing_jobs.claim_seq
 ) as percent"""
+_OF_A_JOB = (
+    *("job_id", "image_id", "user_id", "status", "reason", "preset", "storage_bucket", "priority"),
+    *("attempt_count", "max_retries", "crash_count", "cancel_requested_at", "last_error", "error_code"),
+    *("processing_metadata", "source_uri", "output_uri", "callback_url"),
+    *("created_at", "started_at", "completed_at"),
+)
+JOB_COLUMNS = ", ".join([*(f"processing_jobs.{name}" for name in _OF_A_JOB), _PERCENT])
+"""What `to_job` needs."""
 
 _JOB = f"""
 select {JOB_COLUMNS} from processing_jobs join images on images.image_id = processing_jobs.image_id
 where images.deleted_at is null
 """  # noqa: S608
-ONE_JOB = statement(f"{_JOB} and processing_jobs.job_id = :job_id and processing_jobs.user_id = :user_id")
+# Of a statement that names its columns SQLAlchemy learns once what a row of it is, not each time.
+ONE_JOB = statement(
+    f"{_JOB} and processing_jobs.job_id = :job_id and processing_jobs.user_id = :user_id"
+).columns(*(column(name) for name in (*_OF_A_JOB, "percent")))
 
 LIVE_TWIN = statement("""
 select job_id, image_id, created_at from processing_jobs
 where user_id = :user_id and dedupe_key = :dedupe_key and dedupe_key is not null
   and status in ('pending', 'processing', 'retrying') and cancel_requested_at is null
-""")
+""").columns(column("job_id"), column("image_id"), column("created_at"))
 
 COMPLETED_TWIN = statement("""
 select processing_jobs.job_id, processing_jobs.image_id, processing_jobs.created_at
@@ -77,6 +88,8 @@ select 1 from processing_jobs
 where status in ('pending', 'retrying') and run_at <= <now> and expires_at > <now> and user_id <> :user_id
 limit 1
 """)
+
+NO_RATE_LIMIT = RateLimit(max_uploads=0)
 
 MAX_TURNS = 5
 """How often a submit looks for the twin that came in between; each time, that one has ended meanwhile."""
@@ -209,16 +222,28 @@ class JobRepository:
             transitions.cancel(connection, job_id, grace_seconds=self._grace_seconds)
             return _find(connection, job_id, user_id)
 
-    def replay(self, job_id: str, *, user_id: str, ttl_seconds: float = DAY_SECONDS) -> bool:
+    def replay(
+        self,
+        job_id: str,
+        *,
+        user_id: str,
+        ttl_seconds: float = DAY_SECONDS,
+        rate_limit: RateLimit = NO_RATE_LIMIT,
+    ) -> bool:
         """
-        Begin a dead letter of the user's anew, with all its attempts.
+        Begin a dead letter of the user's anew, with all its attempts; it takes one slot of the rate limit.
 
         False where the user has no such job, it is not failed (any more), was cancelled, or was rejected and
         had its original uploaded; where its image is deleted or being purged, and where a live job has its
-        dedupe key.
+        dedupe key: then no slot is taken. Raises RateLimitError where none is left.
         """
-        with self._database.write() as connection:
-            return transitions.replay(connection, job_id, user_id, ttl_seconds)
+        with self._database.write() as connection, connection.begin_nested() as attempt:
+            # The slot first, as in a submit: who takes locks in another order may wait for each other.
+            rate_limits.take(connection, user_id, rate_limit)
+            is_begun = transitions.replay(connection, job_id, user_id, ttl_seconds)
+            if not is_begun:
+                attempt.rollback()
+            return is_begun
 
     def job(self, job_id: str, user_id: str) -> Job | None:
         """The user's job; None where there is none or its image is deleted."""

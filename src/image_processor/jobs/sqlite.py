@@ -27,6 +27,8 @@ WORDS = {
     "<for_update>": "",
     "<skip_locked>": "",
 }
+MAX_CONNECTIONS = 64
+"""Of a process, at once."""
 _BUSY = (5, 6)
 _FULL = 13
 _OUR_FAULT = (1, 19, 20, 21, 25)
@@ -84,8 +86,11 @@ class SQLiteFile:
             module=driver,
             poolclass=QueuePool,
             connect_args={"timeout": self._busy_timeout_seconds},
-            pool_size=16,
-            max_overflow=48,
+            # A connection that is opened for one statement costs more than the statement: all are kept, and
+            # those used last are used next, so that the others stay small.
+            pool_size=MAX_CONNECTIONS,
+            max_overflow=0,
+            pool_use_lifo=True,
             pool_timeout=self._busy_timeout_seconds,
         )
         event.listen(engine, "connect", _configure)
@@ -94,15 +99,17 @@ class SQLiteFile:
 
     def _begin(self, connection: Connection) -> None:
         begin = connection.get_execution_options()["begin"]
+        # Past SQLAlchemy, which makes a result of each of these: they have none, and precede every statement.
+        driven: Any = connection.connection.dbapi_connection
         if begin != self.writing["begin"]:
-            connection.exec_driver_sql(begin)
+            driven.execute(begin)
             return
         # Who has waited for the others of this process has so much less time for those of other ones.
-        _set_patience(connection, max(0.001, self._turn_ends_at - time.monotonic()))
+        _set_patience(driven, max(0.001, self._turn_ends_at - time.monotonic()))
         try:
-            connection.exec_driver_sql(begin)
+            driven.execute(begin)
         finally:
-            _set_patience(connection, self._busy_timeout_seconds)
+            _set_patience(driven, self._busy_timeout_seconds)
 
     def prepare(self) -> None:
         """Make the folder, where there is none."""
@@ -154,5 +161,5 @@ def _configure(connection: Any, _record: object) -> None:
     connection.execute("pragma foreign_keys = on")
 
 
-def _set_patience(connection: Connection, seconds: float) -> None:
-    connection.exec_driver_sql(f"pragma busy_timeout = {max(1, round(seconds * 1000))}")
+def _set_patience(driven: Any, seconds: float) -> None:
+    driven.execute(f"pragma busy_timeout = {max(1, round(seconds * 1000))}")

@@ -1,12 +1,11 @@
-"""The state of the service for its health pages: numbers, and the jobs that failed."""
+"""The state of the service for its health pages, in numbers. Jobs that failed: `listing`."""
 
 from sqlalchemy import Connection
 
 from image_processor.jobs.clock import read_clock, statement, to_iso
 from image_processor.jobs.database import Database
-from image_processor.jobs.repository import JOB_COLUMNS, to_job
 from image_processor.jobs.states import Status
-from image_processor.jobs.values import DAY_SECONDS, Job, Statistics
+from image_processor.jobs.values import DAY_SECONDS, Statistics
 from image_processor.jobs.workers import SEEN_SECONDS
 
 # One part for each partial index.
@@ -28,16 +27,6 @@ SERVABLE_IMAGES = statement("select count(*) from images where deleted_at is nul
 ACTIVE_WORKERS = statement("""
 select count(*) from workers where seen_at > <now> - :seconds
 """)
-
-# Dead letters, and those that expired; what the user cancelled is no worry of theirs.
-_FAILED_JOBS = f"""
-select {JOB_COLUMNS} from processing_jobs join images on images.image_id = processing_jobs.image_id
-where processing_jobs.status = 'failed' and processing_jobs.reason <> 'cancelled'
-  and images.deleted_at is null<whose>
-order by processing_jobs.completed_at desc limit :limit
-"""  # noqa: S608
-FAILED_JOBS = statement(_FAILED_JOBS.replace("<whose>", " and processing_jobs.user_id = :user_id"))
-FAILED_JOBS_OF_ALL = statement(_FAILED_JOBS.replace("<whose>", ""))
 
 
 class StatisticsRepository:
@@ -64,18 +53,6 @@ class StatisticsRepository:
         """How many worker processes said within the last minute that they are alive."""
         with self._database.read() as connection:
             return int(connection.execute(ACTIVE_WORKERS, {"seconds": SEEN_SECONDS}).scalar_one())
-
-    def failed(self, limit: int, *, user_id: str) -> list[Job]:
-        """The user's jobs that failed, the latest first; without those that were cancelled or deleted."""
-        with self._database.read() as connection:
-            rows = connection.execute(FAILED_JOBS, {"user_id": user_id, "limit": limit}).mappings()
-            return [to_job(row) for row in rows]
-
-    def failed_of_all(self, limit: int) -> list[Job]:
-        """The same of all users."""
-        with self._database.read() as connection:
-            rows = connection.execute(FAILED_JOBS_OF_ALL, {"limit": limit}).mappings()
-            return [to_job(row) for row in rows]
 
 
 def _status_breakdown(connection: Connection) -> dict[Status, int]:

@@ -21,6 +21,7 @@ from image_processor.jobs import (
     StatisticsRepository,
 )
 from image_processor.jobs.clock import statement
+from image_processor.jobs.listing import JobListing
 from integration.jobs.job_samples import UNLIMITED, an_upload
 
 AT_ONCE = RetryPolicy(delays_seconds=(0.0,), snooze_jitter_seconds=0.0)
@@ -47,6 +48,7 @@ class Room:
         self.recovery = RecoveryRepository(self.database, **together)
         self.images = ImageRepository(self.database, purge_grace_seconds=self.grace_seconds)
         self.rate_limits = RateLimitRepository(self.database)
+        self.listing = JobListing(self.database)
         self.statistics = StatisticsRepository(self.database)
 
     def submit(self, **fields: Any) -> Receipt:

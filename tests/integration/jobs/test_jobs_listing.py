@@ -183,7 +183,7 @@ def test_a_damaged_cursor_is_refused(cursor):
 def test_a_page_is_read_in_order_from_the_index(database_path, parameters):
     """Whatever a user has, a page costs what is on it: nothing is sorted."""
     explain = text("explain query plan " + page_statement(parameters).text)
-    names = [*parameters, "user_id", "limit", "last_created_at"]
+    names = [*parameters, "user_id", "limit", "last_at"]
     with closing(Database.open(database_path)) as database, database.read() as connection:
         plan = [row.detail for row in connection.execute(explain, dict.fromkeys(names, "1"))]
     assert any("jobs_by_user (user_id=?" in step for step in plan)

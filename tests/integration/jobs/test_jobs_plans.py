@@ -2,8 +2,11 @@
 
 import pytest
 
-from image_processor.jobs import images, recovery, repository, statistics, transitions
+from image_processor.jobs import images, listing, owners, recovery, repository, statistics, transitions
 
+PAGE_OF_FAILED = listing.page_statement(["statuses", "last_id"]).bindparams(
+    statuses=["failed"], user_id="", last_at="", last_id="", limit=1
+)
 PLANS = [
     (transitions.CLAIM_BEST, "COVERING INDEX jobs_due"),
     (transitions.ANY_DUE, "COVERING INDEX jobs_due"),
@@ -17,7 +20,18 @@ PLANS = [
     (repository.NEXT_DUE, "COVERING INDEX jobs_expiry (expires_at>?)"),
     (repository.LIVE_TWIN, "INDEX jobs_dedupe (user_id=? AND dedupe_key=?)"),
     (repository.COMPLETED_TWIN, "INDEX jobs_reusable (user_id=? AND dedupe_key=?)"),
-    (statistics.FAILED_JOBS, "INDEX jobs_failed_by_user (user_id=?)"),
+    (listing.failed_statement(["user_id"]), "INDEX jobs_failed_by_user (user_id=?)"),
+    (
+        listing.failed_statement(["user_id", "last_id"]),
+        "INDEX jobs_failed_by_user (user_id=? AND (completed_at,job_id)<(?,?))",
+    ),
+    (listing.failed_statement(["last_id"]), "INDEX jobs_failed ((completed_at,job_id)<(?,?))"),
+    (
+        PAGE_OF_FAILED,
+        "INDEX jobs_by_status (user_id=? AND status=? AND (created_at,job_id)<(?,?))",
+    ),
+    (owners.OWNERS.bindparams(ids=["a", "b"]), "sqlite_autoindex_images_1 (image_id=?)"),
+    (owners.OWNERS.bindparams(ids=["a", "b"]), "sqlite_autoindex_webhook_deliveries_1 (delivery_id=?)"),
     (repository.STAGED.bindparams(staging_paths=["a", "b"]), "INDEX jobs_staging (staging_path=?)"),
     (repository.EVENTS, "INDEX events_by_job (job_id=?)"),
     (images.BEGIN_PURGE, "INDEX images_to_purge (purge_after<?)"),
@@ -56,7 +70,15 @@ def test_plan(room, statement, index):
 
 
 @pytest.mark.parametrize(
-    "statement", [transitions.CLAIM_BEST, transitions.LEASES_ENDED, statistics.FAILED_JOBS]
+    "statement",
+    [
+        *(transitions.CLAIM_BEST, transitions.LEASES_ENDED),
+        PAGE_OF_FAILED,
+        *(
+            listing.failed_statement(given)
+            for given in ([], ["last_id"], ["user_id"], ["user_id", "last_id"])
+        ),
+    ],
 )
 def test_order_comes_from_the_index(room, statement):
     assert not [detail for detail in plan(room, statement) if "TEMP B-TREE" in detail]

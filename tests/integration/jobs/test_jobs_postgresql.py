@@ -20,9 +20,9 @@ from image_processor.jobs import (
     Lease,
     idempotency,
     images,
+    listing,
     recovery,
     repository,
-    statistics,
     transitions,
 )
 from integration.jobs.conftest import Room
@@ -63,7 +63,13 @@ PLANS = [
     (repository.EVENTS, ["events_by_job"]),
     (idempotency.FIND, ["idempotency_keys_pkey", "processing_jobs_pkey"]),
     (images.BEGIN_PURGE, ["images_to_purge", "images_pkey", "processing_jobs_pkey"]),
-    (statistics.FAILED_JOBS, ["jobs_failed_by_user", "images_pkey", "job_progress_pkey"]),
+    (listing.failed_statement(["user_id"]), ["jobs_failed_by_user", "images_pkey", "job_progress_pkey"]),
+    (
+        listing.failed_statement(["user_id", "last_id"]),
+        ["jobs_failed_by_user", "images_pkey", "job_progress_pkey"],
+    ),
+    (listing.failed_statement(["last_id"]), ["jobs_failed", "images_pkey", "job_progress_pkey"]),
+    (listing.page_statement(["last_id"]), ["jobs_by_user", "images_pkey", "job_progress_pkey"]),
     (recovery.DELETE_JOB, ["processing_jobs_pkey", "images_pkey"]),
 ]
 FINISHED = """

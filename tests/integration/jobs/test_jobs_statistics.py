@@ -52,15 +52,15 @@ def test_failed_jobs_of_a_user_the_latest_first(room):
             "update processing_jobs set completed_at = :at where job_id = :id", at=str(place), id=claim.job_id
         )
     room.jobs.cancel(room.submit().job_id, "ada")
-    failed = room.statistics.failed(limit=10, user_id="ada")
+    failed = room.listing.failed("ada", limit=10).jobs
     assert [(job.error, job.error_code) for job in failed] == [
         ("It failed.", "storage_error"),
         ("Truncated.", "corrupt_image"),
     ]
-    assert room.statistics.failed(limit=1, user_id="ada") == failed[:1]
-    assert room.statistics.failed(limit=10, user_id="bob") == []
+    assert room.listing.failed("ada", limit=1).jobs == failed[:1]
+    assert room.listing.failed("bob", limit=10).jobs == []
     room.images.delete(claims[0].image_id, "ada")
-    assert room.statistics.failed(limit=10, user_id="ada") == failed[:1]
+    assert room.listing.failed("ada", limit=10).jobs == failed[:1]
 
 
 def test_active_workers_are_those_that_were_heard_of_within_a_minute(room):

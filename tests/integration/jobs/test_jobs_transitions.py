@@ -264,7 +264,7 @@ def test_a_rejected_job_is_not_tried_again(room):
     settlement = room.jobs.fail(claim, CorruptImageError("The image is truncated."))
     assert (settlement.status, settlement.reason) == (Status.FAILED, Reason.REJECTED)
     assert room.jobs.claim("w", 60) is None
-    assert [job.job_id for job in room.statistics.failed(10, user_id="ada")] == [claim.job_id]
+    assert [job.job_id for job in room.listing.failed("ada", limit=10).jobs] == [claim.job_id]
 
 
 # T7, T8
@@ -312,7 +312,7 @@ def test_cancel_beats_every_other_end(room, way):
     assert (settlement.status, settlement.reason) == (Status.FAILED, Reason.CANCELLED)
     job = room.jobs.job(claim.job_id, "ada")
     assert (job.error, job.error_code) == ("The job was cancelled.", "cancelled")
-    assert room.statistics.failed(10, user_id="ada") == []
+    assert room.listing.failed("ada", limit=10).jobs == []
 
 
 # T9
@@ -329,7 +329,7 @@ def test_a_lease_that_has_ended_is_reaped_and_charged_as_a_crash(room):
 
 
 def test_a_short_lease_ends_by_the_databases_clock(room):
-    claim = room.claim(lease_seconds=0.05)
+    claim = room.claim(lease_seconds=0.5)
     ends = room.job_row(claim.job_id)["lease_until"]
     polls = 0
     while not (reaped := room.recovery.reap()):
