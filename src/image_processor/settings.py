@@ -27,6 +27,13 @@ EXAMPLE_SECRETS = frozenset(
     }
 )
 """Secrets printed in documentation; anybody can sign with them."""
+EXAMPLE_BEGINNINGS = (
+    *("changeme", "changethis", "replaceme", "replacethis", "replacewith"),
+    *("yoursecret", "yoursecure", "yourjwt", "yoursupersecret", "yourlong"),
+    *("devsecret", "examplesecret", "generatedsecret", "insertyour", "putyour", "supersecret"),
+)
+"""How others begin, of which there is no end; letters and digits alone count, in either case."""
+LEAST_SECRET_BYTES = 32
 
 ACCEPTABLE = frozenset({ImageFormat.JPEG, ImageFormat.PNG, ImageFormat.WEBP, ImageFormat.GIF})
 """What intake can measure without decoding, and so may be accepted."""
@@ -170,7 +177,7 @@ class Settings(BaseSettings):
     workers: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     """Images processed at the same time by one worker process."""
     codec_memory_mb: int = Field(default=3072, ge=256)
-    """Private memory at which a codec child's own limit stops it; 120 megapixels need up to 2800."""
+    """Private memory at which a codec child's own limit stops it; the built-in presets take up to 2740."""
     lease_seconds: float = Field(default=30, gt=0, le=3600)
     poll_seconds: float = Field(default=0.25, gt=0, le=3600)
     max_retries: int = Field(default=3, ge=0, le=20)
@@ -304,13 +311,30 @@ class Settings(BaseSettings):
         """Whether tokens are checked with a secret, with which they can be made as well."""
         return self.jwt_algorithm.startswith("HS")
 
+    @property
+    def least_secret_bytes(self) -> int:
+        """How long a secret has to be: as long as what is signed is hashed to (RFC 7518, 3.2)."""
+        return int(self.jwt_algorithm[2:]) // 8 if self.signs_tokens else LEAST_SECRET_BYTES
+
     def has_known_secret(self) -> bool:
-        """Whether one of the secrets is printed in somebody's documentation."""
-        return not EXAMPLE_SECRETS.isdisjoint((self.jwt_secret_key, *self.jwt_previous_secrets))
+        """Whether one of the secrets is, or begins like, one that is printed in somebody's documentation."""
+        return any(map(_is_example, self._secrets()))
+
+    def has_short_secret(self) -> bool:
+        """Whether one of the secrets is so short that who has a token might find it by trying."""
+        return any(len(secret.encode()) < self.least_secret_bytes for secret in self._secrets())
+
+    def _secrets(self) -> list[str]:
+        return [secret for secret in (self.jwt_secret_key, *self.jwt_previous_secrets) if secret]
 
     def has_own_secret(self) -> bool:
         """Whether a secret is set, and none that everybody knows."""
         return bool(self.jwt_secret_key) and not self.has_known_secret()
+
+
+def _is_example(secret: str) -> bool:
+    letters = "".join(filter(str.isalnum, secret)).lower()
+    return secret in EXAMPLE_SECRETS or letters.startswith(EXAMPLE_BEGINNINGS)
 
 
 def load_settings(**overrides: Any) -> Settings:

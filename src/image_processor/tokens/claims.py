@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from image_processor.errors import ForbiddenError, TokenError
+from image_processor.errors import ForbiddenError, TokenError, TokenFault
 
 MAX_USER_LENGTH = 200
 SCOPE_CLAIMS = ("scope", "scopes", "scp")
@@ -52,7 +52,7 @@ def read_claims(claims: Mapping[str, Any]) -> Bearer:
     """The bearer that the claims of a checked token tell of. Raises TokenError."""
     subject = claims.get("sub")
     if not isinstance(subject, str) or not is_user(subject):
-        raise TokenError("The token's `sub` is not a user.")
+        raise TokenError("The token's `sub` is not a user.", fault=TokenFault.BAD_CLAIM)
     return Bearer(subject, _scopes(claims))
 
 
@@ -64,5 +64,7 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[Scope]:
     named = claims[claim]
     words = named.split(" ") if isinstance(named, str) else named
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise TokenError(f"The token's `{claim}` is neither a text nor a list of texts.")
+        raise TokenError(
+            f"The token's `{claim}` is neither a text nor a list of texts.", fault=TokenFault.BAD_CLAIM
+        )
     return frozenset(scope for scope in Scope if scope in words)

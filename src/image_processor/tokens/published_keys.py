@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from image_processor.errors import ImageProcessorError, TokenError, UnavailableError
+from image_processor.errors import ImageProcessorError, TokenError, TokenFault, UnavailableError
 from image_processor.telemetry import emit
 from image_processor.tokens.public_keys import KeySet, check_extra, read_key_set
 
@@ -53,7 +53,9 @@ class PublishedKeys:
             return found
         if not self._is_current:
             raise UnavailableError("The keys that tokens are checked with cannot be had at the moment.")
-        raise TokenError("The token is signed with a key that its issuer does not publish.")
+        raise TokenError(
+            "The token is signed with a key that its issuer does not publish.", fault=TokenFault.UNKNOWN_KEY
+        )
 
     def refresh(self, kid: str | None) -> Future[None] | None:
         """What to wait for, where the key is not known and a fetch is under way; see `Keys.refresh`."""

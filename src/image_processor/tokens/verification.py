@@ -1,24 +1,34 @@
 """Whether a token holds: its form, signature, time, audience and issuer. Where keys come from is not here."""
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
-from image_processor.errors import TokenError
+from image_processor.errors import TokenError, TokenFault
 from image_processor.tokens.claims import Bearer, read_claims
 from image_processor.tokens.keys import Keys
+from image_processor.tokens.known_tokens import Known, KnownTokens
 
 MAX_TOKEN_LENGTH = 8192
 """Characters; longer ones are not looked at."""
 
-_FAULTS: tuple[tuple[type[jwt.PyJWTError], str], ...] = (
-    (jwt.ExpiredSignatureError, "The token has expired."),
-    (jwt.ImmatureSignatureError, "The token is not valid yet."),
-    (jwt.InvalidAudienceError, "The token is for another service."),
-    (jwt.InvalidIssuerError, "The token comes from an issuer that is not trusted here."),
-    (jwt.PyJWTError, "The token is not valid."),
+NOT_VALID = "The token is not valid."
+
+_FAULTS: tuple[tuple[type[jwt.PyJWTError], TokenFault, str], ...] = (
+    (jwt.ExpiredSignatureError, TokenFault.EXPIRED, "The token has expired."),
+    (jwt.ImmatureSignatureError, TokenFault.NOT_YET_VALID, "The token is not valid yet."),
+    (jwt.InvalidAudienceError, TokenFault.WRONG_AUDIENCE, "The token is for another service."),
+    (
+        jwt.InvalidIssuerError,
+        TokenFault.WRONG_ISSUER,
+        "The token comes from an issuer that is not trusted here.",
+    ),
+    (jwt.exceptions.InvalidSubjectError, TokenFault.BAD_CLAIM, NOT_VALID),
+    (jwt.InvalidIssuedAtError, TokenFault.BAD_CLAIM, NOT_VALID),
+    (jwt.PyJWTError, TokenFault.MALFORMED, NOT_VALID),
 )
 """The first that fits is told."""
 
@@ -47,10 +57,12 @@ class TokenVerifier:
     def __init__(self, keys: Keys, rules: Rules) -> None:
         self._keys = keys
         self._rules = rules
+        self._known = KnownTokens()
 
     def refresh(self, token: str) -> Future[None] | None:
         """What to wait for before `bearer` is asked; mostly nothing. Raises TokenError."""
-        return self._keys.refresh(self._kid(token))
+        known = self._known.find(token)
+        return self._keys.refresh(known.kid if known else self._kid(token))
 
     def bearer(self, token: str) -> Bearer:
         """
@@ -58,14 +70,29 @@ class TokenVerifier:
 
         Raises TokenError, and UnavailableError where the keys could not be had.
         """
-        for key in self._keys.candidates(self._kid(token)):
+        known = self._known.find(token)
+        if known and self._still_holds(known):
+            return known.bearer
+        kid = self._kid(token)
+        for key in self._keys.candidates(kid):
             try:
-                return read_claims(self._decode(token, key))
+                return self._checked(token, kid, key)
             except jwt.InvalidSignatureError:
                 continue
             except jwt.PyJWTError as error:
-                raise TokenError(_sentence(error)) from error
-        raise TokenError("The token is not valid.")
+                raise _refusal(error) from error
+        raise TokenError(NOT_VALID, fault=TokenFault.BAD_SIGNATURE)
+
+    def _checked(self, token: str, kid: str | None, key: Any) -> Bearer:
+        claims = self._decode(token, key)
+        bearer = read_claims(claims)
+        self._known.keep(token, Known.of(bearer, claims, kid=kid, key=key))
+        return bearer
+
+    def _still_holds(self, known: Known) -> bool:
+        """Whether it is in time, and its key among those that count; if not, it is told why as any other."""
+        is_in_time = known.is_in_time(time.time(), self._rules.leeway_seconds)
+        return is_in_time and any(key is known.key for key in self._keys.candidates(known.kid))
 
     def _decode(self, token: str, key: Any) -> dict[str, Any]:
         rules = self._rules
@@ -86,17 +113,23 @@ class TokenVerifier:
         Extensions that have to be understood are refused: none is (RFC 7515, 4.1.11).
         """
         if len(token) > MAX_TOKEN_LENGTH:
-            raise TokenError(f"The token has more than {MAX_TOKEN_LENGTH} characters.")
+            raise TokenError(
+                f"The token has more than {MAX_TOKEN_LENGTH} characters.", fault=TokenFault.TOO_LONG
+            )
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
-            raise TokenError("The token is not valid.") from error
-        if header.get("alg") != self._rules.algorithm or "crit" in header:
-            raise TokenError("The token is not valid.")
+            raise TokenError(NOT_VALID) from error
+        if header.get("alg") != self._rules.algorithm:
+            raise TokenError(NOT_VALID, fault=TokenFault.WRONG_ALGORITHM)
+        if "crit" in header:
+            raise TokenError(NOT_VALID)
         return header.get("kid")
 
 
-def _sentence(error: jwt.PyJWTError) -> str:
+def _refusal(error: jwt.PyJWTError) -> TokenError:
     if isinstance(error, jwt.MissingRequiredClaimError):
-        return f"The token has no `{error.claim}`."
-    return next(sentence for kind, sentence in _FAULTS if isinstance(error, kind))
+        return TokenError(f"The token has no `{error.claim}`.", fault=TokenFault.MISSING_CLAIM)
+    return next(
+        TokenError(sentence, fault=fault) for kind, fault, sentence in _FAULTS if isinstance(error, kind)
+    )
