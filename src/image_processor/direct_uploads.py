@@ -85,7 +85,9 @@ class UploadRequest(Value):
     callback_url: str = Field(
         default="", max_length=2048, description="Gets a signed POST when the job has come to rest."
     )
-    reuse: bool = Field(default=False, description="Whether the result of an earlier, same upload will do.")
+    reuse: bool = Field(
+        default=False, strict=True, description="Whether the result of an earlier, same upload will do."
+    )
 
     @property
     def metadata_text(self) -> str:

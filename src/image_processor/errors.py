@@ -8,6 +8,7 @@ The one error tree. Every error knows its code, its HTTP status and whether a re
     │   ├── FileTooLargeError         413  more bytes than allowed
     │   ├── ImageTooLargeError        422  too many pixels, too long a side, too many frames
     │   ├── ImageTooSmallError        422  a side shorter than the preset asks for
+    │   ├── ImageTooComplexError      422  processing it takes more memory than a decoder may have
     │   ├── InvalidRequestError       422  a parameter out of its range
     │   │   └── InvalidOperationError 422  an operation out of its range, or impossible on this image
     │   ├── InvalidKeyError           422  a storage key outside the grammar
@@ -120,6 +121,12 @@ class ImageTooSmallError(RejectedError):
     code = "image_too_small"
 
 
+class ImageTooComplexError(RejectedError):
+    """To process the image as it is asked for takes more memory than the process that decodes may have."""
+
+    code = "image_too_complex"
+
+
 class InvalidRequestError(RejectedError):
     """A parameter is missing or out of its range."""
 
@@ -170,16 +177,41 @@ class UploadTimeoutError(ImageProcessorError):
     status = 408
 
 
+class TokenFault(StrEnum):
+    """What is wrong with a token: for the audit. Who sent it is told a sentence."""
+
+    MISSING = "missing"
+    NOT_A_BEARER = "not_a_bearer"
+    TOO_LONG = "too_long"
+    MALFORMED = "malformed"
+    WRONG_ALGORITHM = "wrong_algorithm"
+    UNKNOWN_KEY = "unknown_key"
+    BAD_SIGNATURE = "bad_signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    WRONG_AUDIENCE = "wrong_audience"
+    WRONG_ISSUER = "wrong_issuer"
+    MISSING_CLAIM = "missing_claim"
+    BAD_CLAIM = "bad_claim"
+
+
 class AuthenticationError(ImageProcessorError):
     """No token, or one that does not hold."""
 
     code = "not_authenticated"
     status = 401
     retry = Retry.NEVER
+    fault = TokenFault.MISSING
+
+    def __init__(self, message: str, *, fault: TokenFault | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.fault = fault or self.fault
 
 
 class TokenError(AuthenticationError):
     """The token does not hold: malformed, expired, not for us, or not signed with a key that counts here."""
+
+    fault = TokenFault.MALFORMED
 
 
 class ForbiddenError(ImageProcessorError):

@@ -4,10 +4,13 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from image_processor import __version__
+from image_processor.api.audit import Audited, AuditTrail
 from image_processor.api.auth import Authenticator
+from image_processor.api.deprecation import DEPRECATIONS, add_deprecations
 from image_processor.api.edge import HangUp, SafeHeaders
 from image_processor.api.errors import add_error_answers
 from image_processor.api.events import JobWatcher
+from image_processor.api.openapi import DescribedApi
 from image_processor.api.routes import (
     batch,
     deliveries,
@@ -16,10 +19,12 @@ from image_processor.api.routes import (
     health,
     images,
     jobs,
+    listing,
     thumbnails,
     uploads,
 )
 from image_processor.bootstrap import App, open_verifier
+from image_processor.jobs.owners import OwnerRepository
 
 DESCRIPTION = """
 Upload a picture, get a job id back at once, and soon after hold its variants.
@@ -35,7 +40,7 @@ Every error has the body `{"error": {"code", "message", "details"}}`.
 def create_app(app: App) -> FastAPI:
     """The HTTP front of a wired application."""
     settings = app.settings
-    api = FastAPI(
+    api = DescribedApi(
         title="Image Processor",
         version=settings.version or __version__,
         description=DESCRIPTION,
@@ -53,12 +58,16 @@ def create_app(app: App) -> FastAPI:
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
         expose_headers=[
             *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Retry-After"),
-            *("Idempotent-Replayed", "Location"),
+            *("Idempotent-Replayed", "Location", "Link", "X-Request-ID", "Deprecation", "Sunset"),
         ],
     )
     api.add_middleware(SafeHeaders)
     api.add_middleware(HangUp)
+    api.add_middleware(Audited, trail=AuditTrail(OwnerRepository(app.database).owners))
     add_error_answers(api)
-    for routes in (events, uploads, batch, images, thumbnails, jobs, deliveries, health, files):
-        api.include_router(routes.router)
+    rooms = (events, uploads, batch, listing, images, thumbnails, jobs, deliveries, health, files)
+    add_deprecations(api, [room.router for room in rooms], DEPRECATIONS)
+    for room in rooms:
+        api.include_router(room.router)
+    api.state.routes = [route for room in rooms for route in room.router.routes]
     return api

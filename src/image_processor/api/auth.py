@@ -6,7 +6,8 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from image_processor.errors import AuthenticationError
+from image_processor.api.audit import note_of
+from image_processor.errors import AuthenticationError, TokenFault
 from image_processor.tokens import Bearer, Scope, TokenVerifier
 
 DEVELOPMENT_USER = "development"
@@ -33,7 +34,9 @@ class Authenticator:
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token or not token.isascii():
-            raise AuthenticationError("The Authorization header is not `Bearer <token>`.")
+            raise AuthenticationError(
+                "The Authorization header is not `Bearer <token>`.", fault=TokenFault.NOT_A_BEARER
+            )
         if news := self._verifier.refresh(token):
             await asyncio.wrap_future(news)
         return self._verifier.bearer(token)
@@ -55,7 +58,10 @@ async def authorized_user(
 ) -> str:
     """The user of this request. Raises AuthenticationError; ForbiddenError where a scope is missing."""
     authenticator: Authenticator = request.app.state.authenticator
+    note = note_of(request)
+    note.scope = " ".join(needed.scopes)
     bearer = await authenticator.bearer(request.headers.get("authorization"))
+    note.user_id = bearer.user
     for scope in needed.scopes:
         bearer.require(Scope(scope))
     return bearer.user

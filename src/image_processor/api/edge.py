@@ -29,11 +29,25 @@ DOCS: Mapping[str, str] = {
 }
 
 
+BY_PREFIX: Mapping[str, Mapping[str, str]] = {"/storage/": FILES, "/docs": DOCS, "": API}
+"""By what a path begins with: the first that fits."""
+
+
 def safe_headers(path: str) -> Mapping[str, str]:
     """What an answer at this path tells browsers and caches, where it does not say otherwise itself."""
-    if path.startswith("/storage/"):
-        return FILES
-    return DOCS if path.startswith("/docs") else API
+    return BY_PREFIX[_prefix(path)]
+
+
+def _prefix(path: str) -> str:
+    return next(prefix for prefix in BY_PREFIX if path.startswith(prefix))
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+
+
+RAW_BY_PREFIX = {prefix: _raw(headers) for prefix, headers in BY_PREFIX.items()}
+"""The same as they go over the wire, with every answer."""
 
 
 class SafeHeaders:
@@ -47,9 +61,10 @@ class SafeHeaders:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in safe_headers(scope["path"]).items():
-                    headers.setdefault(name, value)
+                headers = list(message["headers"])
+                names = {name for name, _ in headers}
+                safe = RAW_BY_PREFIX[_prefix(scope["path"])]
+                message = {**message, "headers": headers + [pair for pair in safe if pair[0] not in names]}
             await send(message)
 
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)

@@ -8,10 +8,12 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
+from image_processor.api.audit import note_of
 from image_processor.api.edge import safe_headers
 from image_processor.api.rate_limit import limit_headers
 from image_processor.errors import (
@@ -30,11 +32,9 @@ from image_processor.telemetry import emit
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
-    code: str
-    """A word for programs, such as `unsupported_format`."""
-    message: str
-    """A sentence for people."""
-    details: dict[str, Any] = {}
+    code: str = Field(description="A word for programs; it does not change.", examples=["not_found"])
+    message: str = Field(description="A sentence for people.", examples=["There is no such image."])
+    details: dict[str, Any] = Field(default={}, description="Facts, where there are some.")
 
 
 class ErrorBody(BaseModel):
@@ -56,11 +56,6 @@ HTTP_CODES = {
     416: "range_not_satisfiable",
     431: "headers_too_large",
 }
-
-
-def error_responses(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI is told of the errors that a route answers with; `4XX` is for those not named."""
-    return {status: {"model": ErrorBody} for status in statuses}
 
 
 def add_error_answers(app: FastAPI) -> None:
@@ -106,6 +101,7 @@ def _answer(status: int, error: ErrorDetail, headers: Mapping[str, str] | None =
 
 async def _own(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ImageProcessorError)  # noqa: S101 - registered for that class alone
+    note_of(request).refusals.append(error)
     if error.status == 500 or error.is_private:
         emit("request.failed", path=request.url.path, code=error.code, error=str(error))
     return _answer(error.status, error_detail(error), _headers(error))
@@ -135,7 +131,7 @@ def _challenge(error: AuthenticationError | ForbiddenError) -> str:
             return "Bearer"
 
 
-async def _validation(_request: Request, error: Exception) -> JSONResponse:
+async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for that class alone
     faults = [
         {"field": ".".join(str(part) for part in fault["loc"][1:]), "message": fault["msg"]}
@@ -144,13 +140,27 @@ async def _validation(_request: Request, error: Exception) -> JSONResponse:
     sentence = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
     message = f"The request is not valid: {sentence}."
     details = {"faults": faults}
+    note_of(request).refusals.append(InvalidRequestError(message))
     return _answer(422, ErrorDetail(code=InvalidRequestError.code, message=message, details=details))
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for that class alone
     code = HTTP_CODES.get(error.status_code, "http_error")
-    return _answer(error.status_code, ErrorDetail(code=code, message=f"{error.detail}."), error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = _allowed(request) or headers.get("Allow", "")
+    return _answer(error.status_code, ErrorDetail(code=code, message=f"{error.detail}."), headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path: the framework names those of the first route alone that it finds."""
+    found: dict[str, set[str]] = {}
+    for route in getattr(request.app.state, "routes", ()):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found.setdefault(route.path, set()).update(route.methods)
+    # `/images/batch` is not `/images/{image_id}`, although that takes it too.
+    return ", ".join(sorted(found[min(found, key=lambda path: path.count("{"))])) if found else ""
 
 
 async def _disconnected(request: Request, _error: Exception) -> JSONResponse:
@@ -160,7 +170,10 @@ async def _disconnected(request: Request, _error: Exception) -> JSONResponse:
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
-    emit("request.failed", path=request.url.path, error=f"{type(error).__name__}: {error}")
+    request_id = note_of(request).request_id
+    told = f"{type(error).__name__}: {error}"
+    emit("request.failed", path=request.url.path, error=told, request_id=request_id)
     message = "Something went wrong on our side; it has been logged."
     # This answer is made outside the middleware that adds the headers to all others.
-    return _answer(500, ErrorDetail(code="internal_error", message=message), safe_headers(request.url.path))
+    headers = {**safe_headers(request.url.path), "X-Request-ID": request_id}
+    return _answer(500, ErrorDetail(code="internal_error", message=message), headers)

@@ -7,25 +7,30 @@ from fastapi import HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 
 from image_processor.api.lanes import read_out
+from image_processor.api.openapi import header_references
 from image_processor.api.ranges import ByteRange, UnsatisfiableRangeError, parse_range
 from image_processor.pipeline import ImageFormat
 from image_processor.storage.base import Storage, StoredObject
 
 CHUNK_BYTES = 256 * 1024
-BYTES = {
-    written.media_type: {"schema": {"type": "string", "format": "binary"}}
-    for written in (ImageFormat.JPEG, ImageFormat.PNG, ImageFormat.WEBP)
-}
-FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": BYTES, "description": "The bytes."},
-    206: {"content": BYTES, "description": "The bytes of the range asked for."},
-    304: {"description": "The client has these bytes already."},
-}
-"""What OpenAPI is told of an answer with a file."""
-
-
 SERVED = frozenset(known.media_type for known in ImageFormat if known is not ImageFormat.SVG)
 """What is not of these types is for downloading, whatever its storage says: a page could run in a browser."""
+DOWNLOADED = "application/octet-stream"
+BYTES = {
+    media_type: {"schema": {"type": "string", "format": "binary"}}
+    for media_type in (*sorted(SERVED), DOWNLOADED)
+}
+TOLD = ("ETag", "Cache-Control", "Accept-Ranges")
+FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": BYTES, "description": "The bytes.", **header_references(*TOLD)},
+    206: {
+        "content": BYTES,
+        "description": "The bytes of the range asked for.",
+        **header_references(*TOLD, "Content-Range"),
+    },
+    304: {"description": "The client has these bytes already.", **header_references(*TOLD)},
+}
+"""What OpenAPI is told of an answer with a file."""
 
 
 def file_answer(request: Request, storage: Storage, key: str, *, cache_control: str) -> Response:
@@ -91,7 +96,7 @@ def _stream(
 
 
 def _media_type(stored: StoredObject) -> str:
-    return stored.content_type if stored.content_type in SERVED else "application/octet-stream"
+    return stored.content_type if stored.content_type in SERVED else DOWNLOADED
 
 
 def _chunks(storage: Storage, key: str, wanted: ByteRange) -> Generator[bytes, None, None]:

@@ -1,11 +1,12 @@
 """The bodies of `/jobs`: a job as the one who asked for it sees it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from image_processor.jobs.listing import MAX_CURSOR_LENGTH, Filter
 from image_processor.jobs.states import Reason, Status
@@ -34,7 +35,18 @@ STATUSES: Mapping[PublicStatus, tuple[Status, ...]] = {
     PublicStatus.FAILED: (Status.FAILED,),
 }
 """What each public word stands for."""
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _PUBLIC = {status: public for public, statuses in STATUSES.items() for status in statuses}
+
+
+def _no_number(value: object) -> object:
+    """Refuse what pydantic takes for seconds since 1970: an instant is written out here."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("Input should be a date and a time, such as 2026-11-08T14:00:00Z")
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_no_number)]
 
 
 class JobQuery(BaseModel):
@@ -42,12 +54,20 @@ class JobQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    status: PublicStatus | None = Field(default=None, description="Only jobs with this status.")
-    priority: PriorityName | None = Field(default=None, description="Only jobs of this priority.")
-    created_after: datetime | None = Field(
-        default=None, description="Only jobs created then or later; UTC where it names no zone."
+    status: PublicStatus | None = Field(
+        default=None, description="Only jobs with this status.", examples=["completed"]
     )
-    created_before: datetime | None = Field(default=None, description="Only jobs created earlier.")
+    priority: PriorityName | None = Field(
+        default=None, description="Only jobs of this priority.", examples=["high"]
+    )
+    created_after: Instant | None = Field(
+        default=None,
+        description="Only jobs created then or later; UTC where it names no zone.",
+        examples=["2026-11-08T14:00:00Z"],
+    )
+    created_before: Instant | None = Field(
+        default=None, description="Only jobs created earlier.", examples=["2026-11-09T14:00:00Z"]
+    )
     limit: int = Field(default=20, ge=1, le=100)
     cursor: str | None = Field(
         default=None, max_length=MAX_CURSOR_LENGTH, description="`next_cursor` of the page before."

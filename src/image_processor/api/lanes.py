@@ -1,4 +1,4 @@
-"""Threads for calls of the storage, in shares of their own: while it is slow, all else has its threads."""
+"""Threads for calls that wait; those of the storage in shares of their own: while it is slow, no other is."""
 
 from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
@@ -14,6 +14,16 @@ T = TypeVar("T")
 _READING = CapacityLimiter(24)
 _WRITING = CapacityLimiter(12)
 _CHECKING = CapacityLimiter(2)
+
+
+async def looking(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """
+    What the work gives or raises, among those that the database answers.
+
+    FastAPI takes two threads for a request where the route is no coroutine: one to call it, one to check what
+    it gave. What is asked for most often asks here.
+    """
+    return await to_thread.run_sync(partial(work, *args, **kwargs))
 
 
 async def reading(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

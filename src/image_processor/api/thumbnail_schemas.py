@@ -50,9 +50,9 @@ class ThumbnailUpload(Camel):
 class ThumbnailFile(Camel):
     """One produced file."""
 
-    width: int
-    height: int
-    size_bytes: int
+    width: int = Field(examples=[150])
+    height: int = Field(examples=[150])
+    size_bytes: int = Field(examples=[5310])
 
 
 class ThumbnailMetadata(Camel):
@@ -62,8 +62,13 @@ class ThumbnailMetadata(Camel):
     format: str = Field(examples=FORMATS)
     dimensions: Size | None = Field(description="Of the upright picture; null until it is complete.")
     dominant_color: str | None = Field(description="Null until it is complete.", examples=["#3A5F8C"])
-    files: BySize[ThumbnailFile] = Field(description="By size, then by format; empty until it is complete.")
-    client_metadata: dict[str, object] = Field(description="What came along with the upload, as it came.")
+    files: BySize[ThumbnailFile] = Field(
+        description="By size, then by format; empty until it is complete.",
+        examples=[{"small": {"jpeg": {"width": 150, "height": 150, "sizeBytes": 5310}}}],
+    )
+    client_metadata: dict[str, object] = Field(
+        description="What came along with the upload, as it came.", examples=[{"album": "summer"}]
+    )
 
 
 class ThumbnailImage(Camel):
@@ -71,16 +76,20 @@ class ThumbnailImage(Camel):
 
     upload_id: str = Field(examples=[EXAMPLE_ID])
     status: PublicStatus = Field(examples=["complete"])
-    progress: int = Field(ge=0, le=100, description="How much of the present attempt is done, in percent.")
+    progress: int = Field(
+        ge=0, le=100, description="How much of the present attempt is done, in percent.", examples=[100]
+    )
     urls: BySize[str] = Field(
         description="By size (`original`, `small`, `medium`, `large`), then by format; empty until complete.",
         examples=[{"small": {"jpeg": f"/storage/images/{EXAMPLE_ID}/small.jpeg"}}],
     )
     metadata: ThumbnailMetadata
-    error: str | None = Field(description="Why it failed, as a sentence.")
-    error_code: str | None = Field(description="The same as a word for programs.")
+    error: str | None = Field(description="Why it failed, as a sentence.", examples=[None])
+    error_code: str | None = Field(description="The same as a word for programs.", examples=[None])
     created_at: str = Field(examples=["2026-11-08T14:00:00.000Z"])
-    completed_at: str | None = Field(description="When it came to rest, whichever way.")
+    completed_at: str | None = Field(
+        description="When it came to rest, whichever way.", examples=["2026-11-08T14:00:01.204Z"]
+    )
 
 
 def upload_body(upload_id: str, original: StagedOriginal) -> ThumbnailUpload:

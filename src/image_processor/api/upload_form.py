@@ -18,13 +18,16 @@ TARGET_FIELDS: dict[str, Any] = {
         "type": "string",
         "pattern": "^[a-z0-9][a-z0-9._-]{1,62}$",
         "description": "The first part of the keys under which the variants are stored.",
+        "examples": ["my-photos"],
     },
     "preset": {"type": "string", "default": DEFAULT_PRESET, "description": "What to make of it."},
 }
 JOB_FIELDS: dict[str, Any] = {
     "metadata": {
         "type": "string",
+        "contentMediaType": "application/json",
         "description": "A JSON object, at most 16 KiB, handed back with the result.",
+        "examples": ['{"album": "summer"}'],
     },
     "priority": {
         "type": "string",
@@ -34,8 +37,9 @@ JOB_FIELDS: dict[str, Any] = {
     },
     "callback_url": {
         "type": "string",
-        "format": "uri",
-        "description": "Gets a signed POST when the job has come to rest.",
+        "anyOf": [{"format": "uri"}, {"maxLength": 0}],
+        "description": "Gets a signed POST when the job has come to rest; empty: nobody does.",
+        "examples": ["https://example.com/hooks/images"],
     },
     "reuse": {
         "type": "boolean",
@@ -52,10 +56,10 @@ def form_body(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
 
 
 def read_submission(user: str, fields: Mapping[str, str], idempotency_key: str = "") -> Submission:
-    """What the fields ask for. Raises InvalidRequestError for a word that is none of those known."""
+    """What they ask for. Raises InvalidRequestError for a word that is unknown, and where one is missing."""
     return Submission(
         user_id=user,
-        bucket=fields.get("bucket", ""),
+        bucket=_required("bucket", fields),
         metadata=fields.get("metadata", ""),
         preset=fields.get("preset") or DEFAULT_PRESET,
         priority=_one_of(PRIORITIES, "priority", fields),
@@ -63,6 +67,12 @@ def read_submission(user: str, fields: Mapping[str, str], idempotency_key: str =
         reuse_completed=_one_of(BOOLEANS, "reuse", fields),
         idempotency_key=idempotency_key,
     )
+
+
+def _required(field: str, fields: Mapping[str, str]) -> str:
+    if not fields.get(field):
+        raise InvalidRequestError(f"The field {field} is missing.", parameter=field)
+    return fields[field]
 
 
 def _one_of(known: Mapping[str, Known], field: str, fields: Mapping[str, str]) -> Known:

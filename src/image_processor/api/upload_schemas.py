@@ -29,7 +29,9 @@ class UploadTicket(BaseModel):
     headers: dict[str, str] = Field(
         description="To be sent as they are.", examples=[{"Content-Type": "image/jpeg"}]
     )
-    max_bytes: int = Field(description="What the address takes at most: the announced size.")
+    max_bytes: int = Field(
+        description="What the address takes at most: the announced size.", examples=[2_345_678]
+    )
     expires_at: str = Field(
         description="Until when the address can be used; `complete` may follow up to 5 minutes later.",
         examples=["2026-11-08T14:15:00.000Z"],
@@ -54,7 +56,7 @@ class UploadState(BaseModel):
     status_url: str | None = Field(
         description="Where its job is to be looked at.", examples=[f"/api/v1/images/jobs/{EXAMPLE_ID}"]
     )
-    error: ErrorDetail | None = Field(description="Why it was refused.")
+    error: ErrorDetail | None = Field(description="Why it was refused.", examples=[None])
 
 
 def ticket_body(ticket: Ticket) -> UploadTicket:

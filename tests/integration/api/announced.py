@@ -17,6 +17,15 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
+def responses(schema: dict[str, Any], operation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The answers of an operation by status; those that all share are looked up."""
+    shared = schema["components"]["responses"]
+    return {
+        status: shared[found["$ref"].removeprefix("#/components/responses/")] if "$ref" in found else found
+        for status, found in operation["responses"].items()
+    }
+
+
 class Announced:
     """The schema of an API, as a judge of what the API answers."""
 
@@ -34,7 +43,7 @@ class Announced:
         if template is None or method not in self._schema["paths"][template]:
             assert response.status_code < 500, "a failure of ours on a path that is not announced"
             return
-        announced = self._schema["paths"][template][method]["responses"]
+        announced = responses(self._schema, self._schema["paths"][template][method])
         where = f"{method.upper()} {template} -> {response.status_code}"
         assert str(response.status_code) in announced, f"{where} is not announced"
         self.seen.add((method.upper(), template, response.status_code))

@@ -1,6 +1,7 @@
 """The HTTP front in this process, over a real database and disk, with a worker that works when told to."""
 
 import asyncio
+import functools
 import io
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
@@ -21,12 +22,14 @@ from image_processor.worker.heartbeat import LeaseKeeper
 from image_processor.worker.slot import Slot
 from image_processor.worker.stall import StallDetector
 from integration.api.announced import Announced
+from migrated import put_migrated
 
 SECRET = "a secret of the tests, as long as it has to be"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
-def picture(size: tuple[int, int] = (1600, 1200), kind: str = "JPEG", **options: Any) -> bytes:
+@functools.cache
+def picture(size: tuple[int, int] = (640, 480), kind: str = "JPEG", **options: Any) -> bytes:
     """A picture of two colours, coded."""
     image = Image.new("RGB", size, "#3a5f8c")
     image.paste("#c08040", (0, 0, size[0] // 3, size[1] // 3))
@@ -86,6 +89,8 @@ class Front:
     def __post_init__(self) -> None:
         given = {"data_path": self.folder / "data", "jwt_secret_key": SECRET, "min_free_disk_mb": 0}
         self.settings = load_settings(**{**given, **self.overrides})
+        if not self.settings.database_url:
+            put_migrated(self.settings.database)
         self.app: App = build_app(self.settings)
         self.worker: WorkerParts = build_worker(self.settings)
         self.api: FastAPI = create_app(self.app)

@@ -31,6 +31,7 @@ from image_processor.telemetry import subscribe
 from image_processor.tokens import Rules, SecretKeys, TokenVerifier
 from integration.api.front import SECRET, UNKNOWN, token
 from integration.jobs.job_samples import UNLIMITED, an_upload, some_facts
+from migrated import put_migrated
 
 PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 0.05
@@ -76,8 +77,7 @@ class Site:
     """A server with the routes of event streams and nothing else, over a database."""
 
     def __init__(self, folder) -> None:
-        self.database = Database.open(folder / "jobs.db")
-        self.database.migrate()
+        self.database = Database.open(put_migrated(folder / "jobs.db"))
         self.jobs = JobRepository(self.database)
         self.progress = ProgressRepository(self.database)
         self.polls: list[set[str]] = []

@@ -1,5 +1,6 @@
 """`/jobs`: asked for, looked at, listed, retried and cancelled by the one whose they are."""
 
+import asyncio
 import io
 import itertools
 import json
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from image_processor.errors import StorageFullError
+from image_processor.jobs import Database
 from image_processor.locations.folders import Folders
 from integration.api.front import UNKNOWN, Front, accepted, assert_refused, broken_picture, picture
 
@@ -532,3 +534,19 @@ def test_the_description_stands_by_itself(front):
         name for model in described for name, field in model["properties"].items() if "examples" not in field
     ]
     assert bare == []
+
+
+@pytest.mark.parametrize("path", ["/jobs/{}", "/api/v1/images/jobs/{}"])
+def test_no_request_waits_for_the_database_that_another_asks(front, client, job, monkeypatch, path):
+    job_id = job(output=None)["job_id"]
+    front.work()
+    on_the_loop, read = [], Database.read
+
+    def noted(database):
+        on_the_loop.append(asyncio._get_running_loop() is not None)
+        return read(database)
+
+    monkeypatch.setattr(Database, "read", noted)
+    assert client.get(path.format(job_id)).json()["status"] == "completed"
+    assert on_the_loop
+    assert not any(on_the_loop)

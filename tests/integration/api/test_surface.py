@@ -4,7 +4,11 @@ import base64
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from image_processor.telemetry import subscribe
+from integration.api.announced import responses
 from integration.api.front import UNKNOWN, Front, accepted, assert_refused, picture, token, upload
 
 SMALL = picture((20, 20), "PNG")
@@ -29,6 +33,7 @@ PATHS = {
     ("POST", "/jobs/{job_id}/cancel"),
     ("GET", "/jobs/{job_id}/deliveries"),
     ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/replay"),
+    ("GET", "/api/v1/images"),
     ("GET", "/api/v1/images/batch"),
     ("GET", "/api/v1/images/{image_id}"),
     ("DELETE", "/api/v1/images/{image_id}"),
@@ -71,13 +76,88 @@ def test_every_operation_says_what_it_does_and_how_it_is_refused(schema):
     error = {"$ref": "#/components/schemas/ErrorBody"}
     for method, path, operation in operations(schema):
         assert operation["description"], (method, path)
-        for status, response in operation["responses"].items():
+        for status, response in responses(schema, operation).items():
             if status >= "400" and (path, status) != ("/api/v1/health", "503"):
                 content = response["content"]["application/json"]["schema"]
                 assert content == error, (method, path, status)
         if path not in OPEN:
             assert operation["security"], (method, path)
             assert "401" in operation["responses"], (method, path)
+
+
+def test_the_schema_is_valid_openapi(schema):
+    assert schema["openapi"].startswith("3.1")
+    assert list(OpenAPIV31SpecValidator(schema).iter_errors()) == []
+
+
+def bodies(schema):
+    """Where it is, and the media type object of every body that is asked for or answered."""
+    for method, path, operation in operations(schema):
+        for name, media in operation.get("requestBody", {}).get("content", {}).items():
+            yield (method, path, name), media
+        for status, response in responses(schema, operation).items():
+            for name, media in response.get("content", {}).items():
+                yield (method, path, status, name), media
+
+
+def test_every_body_has_an_example_that_it_allows(schema):
+    for where, media in bodies(schema):
+        if media["schema"].get("format") == "binary":  # pictures
+            continue
+        told = media.get("examples", {"": {"value": media.get("example")}})
+        fields = dict(media["schema"])
+        if where[-1] == "multipart/form-data":
+            fields["required"] = [
+                name for name in fields["required"] if name not in {"file", "files", "image"}
+            ]
+        judge = Draft202012Validator(fields | {"components": schema["components"]})
+        for example in told.values():
+            faults = [fault.message for fault in judge.iter_errors(example["value"])]
+            assert faults == [], where
+
+
+def test_every_parameter_that_has_to_be_there_has_an_example(schema):
+    bare = [
+        (method, path, parameter["name"])
+        for method, path, operation in operations(schema)
+        for parameter in operation.get("parameters", [])
+        if parameter["required"] and "examples" not in parameter["schema"]
+    ]
+    assert bare == []
+
+
+def test_every_answer_that_leads_on_names_operations_and_parameters_that_there_are(schema):
+    known = {operation["operationId"]: operation for _, _, operation in operations(schema)}
+    links = [
+        link
+        for _, _, operation in operations(schema)
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    ]
+    assert len(links) > 40
+    for link in links:
+        names = {parameter["name"] for parameter in known[link["operationId"]]["parameters"]}
+        assert set(link["parameters"]) <= names
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/v1/images/batch", "GET, POST"),
+        ("/api/v1/images/upload", "POST"),
+        ("/jobs", "GET, POST"),
+        (f"/api/v1/images/{UNKNOWN}", "DELETE, GET"),
+    ],
+)
+def test_a_method_that_there_is_not_is_told_those_of_all_routes_of_the_path(client, path, allowed):
+    answer = client.patch(path)
+    assert_refused(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("instant", ["-1.4e-45", "0", "1794146400"])
+def test_an_instant_is_written_out(client, instant):
+    assert_refused(client.get(f"/jobs?created_after={instant}"), 422, "invalid_request")
 
 
 def test_the_schema_knows_the_form(schema):
@@ -161,17 +241,22 @@ def test_every_answer_says_what_browsers_and_caches_may_do(front, client):
     assert file.headers["cache-control"].startswith("public, max-age=31536000")
 
 
-def test_a_failure_of_ours_forbids_it_too(front, monkeypatch):
+def test_a_failure_of_ours_forbids_it_too_and_has_a_name(front, monkeypatch):
     def fail(*_arguments):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(type(front.app.service), "job", fail)
     client = front.client(raises=False)
     client.event_hooks["response"].clear()
+    told = []
+    stop = subscribe(lambda event, fields: told.append({"event": event, **fields}))
     answer = client.get(f"/api/v1/images/jobs/{UNKNOWN}")
+    stop()
     assert_refused(answer, 500, "internal_error")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"] == "no-store"
+    failure = next(line for line in told if line["event"] == "request.failed")
+    assert failure["request_id"] == answer.headers["x-request-id"]
 
 
 ORIGIN = "https://app.example"
@@ -269,6 +354,7 @@ def test_a_walk_sees_every_operation_succeed_as_announced(make_front, tmp_path):
         image,
         f"{image}/all",
         f"{image}/direct",
+        "/api/v1/images",
         f"/api/v1/images/batch?image_ids={job['image_id']}",
         "/api/v1/health",
         "/api/v1/health/stats",

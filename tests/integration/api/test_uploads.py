@@ -133,7 +133,6 @@ def test_good_buckets_are_taken(client, front, bucket):
 @pytest.mark.parametrize(
     "bucket",
     [
-        "",
         "a",
         "A",
         "a/b",
@@ -153,6 +152,15 @@ def test_bad_buckets_are_refused_with_the_rule(client, bucket):
     error = assert_refused(upload(client, SMALL, bucket=bucket), 422, "invalid_request")
     assert "2 to 63" in error["message"]
     assert error["details"] == {"parameter": "bucket"}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/images/upload", "/api/v1/images/batch"])
+@pytest.mark.parametrize("fields", [[], [("bucket", (None, ""))]])
+def test_a_form_without_a_bucket_is_told_so(client, front, path, fields):
+    files = [*fields, ("files" if path.endswith("batch") else "file", SMALL)]
+    error = assert_refused(client.post(path, files=files or None), 422, "invalid_request")
+    assert error["message"] == "The field bucket is missing."
+    assert front.staged() == []
 
 
 def test_a_field_that_comes_twice_is_refused(client):

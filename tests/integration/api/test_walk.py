@@ -37,7 +37,7 @@ def reader(finished):
 
 @pytest.fixture(scope="module")
 def job(finished, reader):
-    return completed(finished, reader, metadata='{"context":"test_upload"}')
+    return completed(finished, reader, picture((1600, 1200)), metadata='{"context":"test_upload"}')
 
 
 def test_an_upload_is_answered_as_promised(client, front):

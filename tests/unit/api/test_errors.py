@@ -107,7 +107,8 @@ def test_an_unforeseen_error_says_nothing_of_itself_and_is_logged(ask):
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal_error"
     assert "hunter2" not in answer.text
-    assert events == [("request.failed", {"path": "/", "error": "RuntimeError: the password is hunter2"})]
+    told = {"path": "/", "request_id": answer.headers["x-request-id"]}
+    assert events == [("request.failed", told | {"error": "RuntimeError: the password is hunter2"})]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from image_processor.api.audit import note_of
 from image_processor.api.auth import Uploader
-from image_processor.api.errors import ErrorDetail, error_detail, error_responses
+from image_processor.api.errors import ErrorDetail, error_detail
 from image_processor.api.lanes import writing
 from image_processor.api.multipart import Bounds, FilePart, check_declared_length, read_uploads
+from image_processor.api.openapi import RECEIPT_HEADERS, error_responses, header_references
 from image_processor.api.rate_limit import limit_headers, receipt_headers
 from image_processor.api.routes.dependencies import Wired
 from image_processor.api.routes.images import IdempotencyKey
@@ -37,14 +39,16 @@ FILES: dict[str, Any] = {
     "description": "The pictures, each a part of this name.",
 }
 
-router = APIRouter(prefix="/api/v1/images", tags=["images"], responses=error_responses(401, 403, 422, 503))
+router = APIRouter(prefix="/api/v1/images", tags=["images"])
 
 
 class BatchEntry(BaseModel):
     """What became of one file."""
 
-    index: int = Field(description="Its place in the form, from 0.")
-    filename: str | None = Field(description="As the form calls it; nothing is named after it.")
+    index: int = Field(description="Its place in the form, from 0.", examples=[0])
+    filename: str | None = Field(
+        description="As the form calls it; nothing is named after it.", examples=["holiday.jpg"]
+    )
     status: Literal["accepted", "refused"]
     job_id: str | None = Field(default=None, description="Of an accepted one.", examples=[EXAMPLE_ID])
     image_id: str | None = Field(default=None, description="Of an accepted one.", examples=[EXAMPLE_ID])
@@ -53,19 +57,24 @@ class BatchEntry(BaseModel):
         description="Where its job is to be looked at.",
         examples=[f"/api/v1/images/jobs/{EXAMPLE_ID}"],
     )
-    error: ErrorDetail | None = Field(default=None, description="Why it was refused.")
+    error: ErrorDetail | None = Field(default=None, description="Why it was refused.", examples=[None])
 
 
 class BatchAccepted(BaseModel):
     """What became of each file, in the order of the form."""
 
-    accepted: int
-    refused: int
+    accepted: int = Field(examples=[1])
+    refused: int = Field(examples=[0])
     files: list[BatchEntry]
 
 
-SOME_REFUSED: dict[int | str, dict[str, Any]] = {
-    207: {"model": BatchAccepted, "description": "At least one file was refused."}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    202: header_references(*RECEIPT_HEADERS),
+    207: {
+        "model": BatchAccepted,
+        "description": "At least one file was refused.",
+        **header_references(*RECEIPT_HEADERS),
+    },
 }
 
 
@@ -81,7 +90,7 @@ class _Outcome:
 @router.post(
     "/batch",
     status_code=202,
-    responses=SOME_REFUSED | error_responses(400, 408, 413, 429, 507),
+    responses=ANSWERS | error_responses(408, 413, 422, 429, 507),
     openapi_extra=form_body({"files": FILES, **TARGET_FIELDS, **JOB_FIELDS}, "files", "bucket"),
 )
 async def upload_batch(
@@ -115,6 +124,7 @@ async def upload_batch(
         for outcome in outcomes:
             _discard(service, outcome)
     _check_that_something_answered(outcomes)
+    note_of(request).refusals.extend(outcome.error for outcome in outcomes if outcome.error)
     response.status_code = 207 if any(outcome.error for outcome in outcomes) else 202
     response.headers.update(_headers(outcomes))
     return _body(outcomes)

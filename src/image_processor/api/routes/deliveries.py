@@ -1,11 +1,13 @@
 """`/jobs/{job_id}/deliveries`: what was sent to a job's callback URL, and sending it again."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
 from image_processor.api.auth import Reader, Uploader
-from image_processor.api.errors import error_responses
-from image_processor.api.routes.dependencies import Wired
+from image_processor.api.openapi import error_responses
+from image_processor.api.routes.dependencies import Id, Wired
 from image_processor.api.schemas import EXAMPLE_ID
 from image_processor.errors import NotFoundError
 from image_processor.jobs.deliveries import Delivery, DeliveryStatus
@@ -13,7 +15,7 @@ from image_processor.webhooks import public_url
 
 EXAMPLE_EVENT_ID = "9c1185a5c5e9fc54612808977ee8f548"
 
-router = APIRouter(prefix="/jobs", tags=["webhooks"], responses=error_responses(401, 403, 404, 422, 503))
+router = APIRouter(prefix="/jobs", tags=["webhooks"], responses=error_responses(404))
 
 
 AT_REST = (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED)
@@ -31,14 +33,16 @@ class DeliveryBody(BaseModel):
         examples=["https://example.com/hooks/images"],
         description="Without its query, which is where secrets are put.",
     )
-    status: DeliveryStatus
+    status: DeliveryStatus = Field(examples=["delivered"])
     attempts: int = Field(description="Attempts so far.", examples=[1])
     response_status: int | None = Field(
         default=None, examples=[200], description="What the receiver answered to the last attempt."
     )
-    error: str | None = Field(default=None, description="Why the last attempt failed, as a sentence.")
+    error: str | None = Field(
+        default=None, description="Why the last attempt failed, as a sentence.", examples=[None]
+    )
     created_at: str = Field(examples=["2026-11-08T14:00:00.000Z"])
-    next_attempt_at: str | None = None
+    next_attempt_at: str | None = Field(default=None, examples=[None])
     completed_at: str | None = Field(
         default=None, description="When it was accepted, or given up.", examples=["2026-11-08T14:00:00.250Z"]
     )
@@ -68,7 +72,7 @@ def delivery_body(delivery: Delivery) -> DeliveryBody:
 
 
 @router.get("/{job_id}/deliveries")
-def deliveries(job_id: str, user: Reader, app: Wired) -> Deliveries:
+def deliveries(job_id: Id, user: Reader, app: Wired) -> Deliveries:
     """What was, or is to be, sent to the callback URL of a job."""
     app.service.job(user, job_id)
     found = app.deliveries.deliveries(job_id, user)
@@ -76,7 +80,9 @@ def deliveries(job_id: str, user: Reader, app: Wired) -> Deliveries:
 
 
 @router.post("/{job_id}/deliveries/{delivery_id}/replay", status_code=202, responses=error_responses(429))
-def replay(job_id: str, delivery_id: str, user: Uploader, app: Wired) -> DeliveryBody:
+def replay(
+    job_id: Id, delivery_id: Annotated[str, Path(examples=[EXAMPLE_EVENT_ID])], user: Uploader, app: Wired
+) -> DeliveryBody:
     """
     Send a delivery that was accepted or given up again; one that is still to be sent stays as it is.
 

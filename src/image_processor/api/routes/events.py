@@ -7,44 +7,50 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import BaseModel, Field
 
 from image_processor.api.auth import Reader
-from image_processor.api.errors import error_responses
 from image_processor.api.events import HEADERS, EventStream, Form, JobWatcher, event_of
 from image_processor.api.job_schemas import STATUSES, PublicStatus
+from image_processor.api.openapi import error_responses
 from image_processor.api.routes.dependencies import Wired
 from image_processor.api.routes.jobs import JobId
-from image_processor.api.schemas import JobStatus
+from image_processor.api.schemas import EXAMPLE_ID, JobStatus
 from image_processor.jobs.progress import JobState
 from image_processor.jobs.states import Status
 from image_processor.storage.base import Storage
 
-STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        "description": "`progress` events, then one `completed` or `failed`.",
-    },
-    204: {"description": "The client has the last event already: it need not connect again."},
-}
-
-router = APIRouter(tags=["events"], responses=STREAM | error_responses(401, 403, 404, 422, 429, 503))
+router = APIRouter(tags=["events"], responses=error_responses(404, 422, 429))
 
 
 class ImageJobEvent(JobStatus):
     """What an event of `/api/v1/images/jobs/{job_id}/events` tells."""
 
-    progress: int = Field(ge=0, le=100, description="How much of the present attempt is done, in percent.")
-    step: str | None = Field(description="fetch, render, store or commit; null unless a worker told of it.")
+    step: str | None = Field(
+        description="fetch, render, store or commit; null unless a worker told of it.", examples=[None]
+    )
 
 
 class JobEvent(BaseModel):
     """What an event of `/jobs/{job_id}/events` tells."""
 
-    job_id: str
-    status: PublicStatus
-    progress: int
-    step: str | None
-    error: str | None
-    error_code: str | None
-    output: str | None
+    job_id: str = Field(examples=[EXAMPLE_ID])
+    status: PublicStatus = Field(examples=["completed"])
+    progress: int = Field(examples=[100])
+    step: str | None = Field(examples=[None])
+    error: str | None = Field(examples=[None])
+    error_code: str | None = Field(examples=[None])
+    output: str | None = Field(examples=["s3://bucket/output.jpg"])
+
+
+class Events(Response):
+    """Stands for a stream in the description of a route."""
+
+    media_type = "text/event-stream"
+
+
+def _stream_of(data: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {"model": data, "description": "`progress` events, then one `completed` or `failed`."},
+        204: {"description": "The client has the last event already: it need not connect again."},
+    }
 
 
 def image_job_event(state: JobState) -> ImageJobEvent:
@@ -84,7 +90,7 @@ def _output(storage: Storage, state: JobState) -> str | None:
     return state.output_uri or storage.url(next(iter(state.paths.values())))
 
 
-def job_watcher(request: Request) -> JobWatcher:
+async def job_watcher(request: Request) -> JobWatcher:
     """The one of this process."""
     watcher: JobWatcher = request.app.state.watcher
     return watcher
@@ -92,11 +98,16 @@ def job_watcher(request: Request) -> JobWatcher:
 
 Watcher = Annotated[JobWatcher, Depends(job_watcher)]
 LastEventId = Annotated[
-    str | None, Header(max_length=100, description="The id of the last event that the client has.")
+    str | None,
+    Header(
+        max_length=100,
+        description="The id of the last event that the client has.",
+        examples=["cf07b2fe55e0135e"],
+    ),
 ]
 
 
-@router.get("/api/v1/images/jobs/{job_id}/events", response_class=Response)
+@router.get("/api/v1/images/jobs/{job_id}/events", response_class=Events, responses=_stream_of(ImageJobEvent))
 async def image_job_events(
     user: Reader, job_id: JobId, watcher: Watcher, last_event_id: LastEventId = None
 ) -> Response:
@@ -104,7 +115,7 @@ async def image_job_events(
     return await _stream(watcher, job_id, user, image_job_event, last_event_id)
 
 
-@router.get("/jobs/{job_id}/events", response_class=Response)
+@router.get("/jobs/{job_id}/events", response_class=Events, responses=_stream_of(JobEvent))
 async def job_events(
     user: Reader, job_id: JobId, app: Wired, watcher: Watcher, last_event_id: LastEventId = None
 ) -> Response:

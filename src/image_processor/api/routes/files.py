@@ -1,11 +1,14 @@
 """`/storage/...`: the stored variants, public to whoever knows their address."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from image_processor.api.errors import error_responses
+from fastapi import APIRouter, Path, Request, Response
+
 from image_processor.api.files import FILE_RESPONSES, file_answer
 from image_processor.api.lanes import reading
+from image_processor.api.openapi import error_responses
 from image_processor.api.routes.dependencies import Wired
+from image_processor.api.schemas import EXAMPLE_URL
 from image_processor.errors import InvalidKeyError, NotFoundError
 from image_processor.storage.keys import is_incoming
 
@@ -19,9 +22,11 @@ PUBLIC = "public, max-age=31536000, immutable"
 @router.get(
     "/storage/{key:path}",
     response_class=Response,
-    responses=FILE_RESPONSES | error_responses(404, 416, 422, 503),
+    responses=FILE_RESPONSES | error_responses(404, 416),
 )
-async def stored_file(request: Request, key: str, app: Wired) -> Response:
+async def stored_file(
+    request: Request, key: Annotated[str, Path(examples=[EXAMPLE_URL.removeprefix("/storage/")])], app: Wired
+) -> Response:
     """The bytes of one stored variant."""
     if is_incoming(key):
         raise NotFoundError("There is no such file.")

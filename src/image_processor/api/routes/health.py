@@ -8,8 +8,9 @@ from fastapi.concurrency import run_in_threadpool
 
 from image_processor import __version__
 from image_processor.api.auth import Admin
-from image_processor.api.errors import error_responses
 from image_processor.api.lanes import checking
+from image_processor.api.openapi import error_responses, header_references
+from image_processor.api.pages import Cursor, next_link
 from image_processor.api.routes.dependencies import Wired
 from image_processor.api.schemas import (
     FailedJobs,
@@ -93,7 +94,7 @@ def _storage_state(app: App) -> str:
     return "ok" if free is None or free >= app.settings.min_free_bytes else "nearly_full"
 
 
-@router.get("/stats", responses=error_responses(401, 403, 503))
+@router.get("/stats")
 def stats(_user: Admin, app: Wired) -> HealthStatistics:
     """The service in numbers."""
     found = app.statistics.statistics()
@@ -110,8 +111,16 @@ def stats(_user: Admin, app: Wired) -> HealthStatistics:
     )
 
 
-@router.get("/failed", responses=error_responses(401, 403, 422, 503))
-def failed(_user: Admin, app: Wired, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> FailedJobs:
+@router.get("/failed", responses=error_responses(422) | {200: header_references("Link")})
+def failed(
+    response: Response,
+    _user: Admin,
+    app: Wired,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Cursor = None,
+) -> FailedJobs:
     """The newest failed jobs of all users, with their errors; your own are under `/jobs/failed`."""
-    jobs = [failed_job(job) for job in app.statistics.failed_of_all(limit)]
-    return FailedJobs(failed_jobs=jobs, count=len(jobs))
+    page = app.listing.failed(limit=limit, cursor=cursor)
+    response.headers.update(next_link(f"{router.prefix}/failed", {"limit": limit}, page.next_cursor))
+    jobs = [failed_job(job) for job in page.jobs]
+    return FailedJobs(failed_jobs=jobs, count=len(jobs), next_cursor=page.next_cursor)

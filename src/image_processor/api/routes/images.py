@@ -5,14 +5,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from image_processor.api.audit import Noted
 from image_processor.api.auth import Deleter, Reader, Uploader
-from image_processor.api.errors import error_responses
 from image_processor.api.files import FILE_RESPONSES, file_answer
-from image_processor.api.lanes import reading, writing
+from image_processor.api.lanes import looking, reading, writing
 from image_processor.api.multipart import check_declared_length, read_upload
+from image_processor.api.openapi import RECEIPT_HEADERS, error_responses, header_references
 from image_processor.api.rate_limit import receipt_headers
-from image_processor.api.routes.dependencies import Service, Wired
+from image_processor.api.routes.dependencies import Id, Service, Wired
 from image_processor.api.schemas import (
+    EXAMPLE_ID,
     ImageBatch,
     ImageResult,
     ImageVariant,
@@ -28,7 +30,7 @@ from image_processor.errors import InvalidRequestError, NotFoundError
 from image_processor.placement import is_elsewhere
 from image_processor.service import MAX_IDEMPOTENCY_KEY, choose_variant
 
-router = APIRouter(prefix="/api/v1/images", tags=["images"], responses=error_responses(401, 403, 422, 503))
+router = APIRouter(prefix="/api/v1/images", tags=["images"])
 
 MAX_BATCH = 50
 MAX_ID_LENGTH = 64
@@ -42,13 +44,16 @@ IdempotencyKey = Annotated[
         description="The same key with the same request gives the same job for 24 hours.",
     ),
 ]
-Size = Annotated[str | None, Query(max_length=40, description="A variant's name; `medium` if not given.")]
+Size = Annotated[
+    str | None,
+    Query(max_length=40, description="A variant's name; `medium` if not given.", examples=["medium"]),
+]
 
 
 @router.post(
     "/upload",
     status_code=202,
-    responses=error_responses(400, 408, 413, 415, 429, 507),
+    responses=error_responses(408, 413, 415, 422, 429, 507) | {202: header_references(*RECEIPT_HEADERS)},
     openapi_extra=form_body({"file": FILE, **TARGET_FIELDS, **JOB_FIELDS}, "file", "bucket"),
 )
 async def upload(
@@ -78,23 +83,29 @@ async def upload(
 
 
 @router.get("/jobs/{job_id}", responses=error_responses(404))
-def job_status(job_id: str, user: Reader, service: Service) -> JobStatus:
+async def job_status(job_id: Id, user: Reader, service: Service) -> JobStatus:
     """How a job goes."""
-    return job_body(service.job(user, job_id))
+    return job_body(await looking(service.job, user, job_id))
 
 
-@router.get("/jobs/{job_id}/result", responses=error_responses(404, 409))
-def job_result(job_id: str, user: Reader, service: Service) -> ImageResult:
+@router.get("/jobs/{job_id}/result", responses=error_responses(404, 409, 422))
+def job_result(job_id: Id, user: Reader, service: Service) -> ImageResult:
     """The variants: 409 until the job has completed, 422 with the reason when it failed."""
     return image_result(service.result(user, job_id), service)
 
 
-@router.get("/batch", responses=error_responses(404))
+@router.get("/batch", responses=error_responses(404, 422))
 def batch(
     user: Reader,
     service: Service,
+    note: Noted,
     image_ids: Annotated[
-        str, Query(max_length=MAX_BATCH * 2 * MAX_ID_LENGTH, description="Ids with commas between.")
+        str,
+        Query(
+            max_length=MAX_BATCH * 2 * MAX_ID_LENGTH,
+            description="Ids with commas between.",
+            examples=[EXAMPLE_ID],
+        ),
     ],
     size: Size = None,
 ) -> ImageBatch:
@@ -106,20 +117,20 @@ def batch(
         )
     images = service.images(user, wanted)
     found = {image.image_id for image in images}
+    note.missing = [image_id for image_id in wanted if image_id not in found]
     return ImageBatch(
-        images=[image_variant(image, size, service) for image in images],
-        not_found=[image_id for image_id in wanted if image_id not in found],
+        images=[image_variant(image, size, service) for image in images], not_found=list(note.missing)
     )
 
 
-@router.get("/{image_id}", responses=error_responses(404, 409))
-def image(image_id: str, user: Reader, service: Service, size: Size = None) -> ImageVariant:
+@router.get("/{image_id}", responses=error_responses(404, 409, 422))
+def image(image_id: Id, user: Reader, service: Service, size: Size = None) -> ImageVariant:
     """One variant of an image."""
     return image_variant(service.finished_image(user, image_id).image, size, service)
 
 
-@router.get("/{image_id}/all", responses=error_responses(404, 409))
-def all_variants(image_id: str, user: Reader, service: Service) -> ImageResult:
+@router.get("/{image_id}/all", responses=error_responses(404, 409, 422))
+def all_variants(image_id: Id, user: Reader, service: Service) -> ImageResult:
     """All variants of an image."""
     return image_result(service.finished_image(user, image_id), service)
 
@@ -128,9 +139,9 @@ def all_variants(image_id: str, user: Reader, service: Service) -> ImageResult:
 @router.get(
     "/{image_id}/direct",
     response_class=Response,
-    responses=FILE_RESPONSES | error_responses(404, 409, 416),
+    responses=FILE_RESPONSES | error_responses(404, 409, 416, 422),
 )
-async def direct(request: Request, image_id: str, user: Reader, app: Wired, size: Size = None) -> Response:
+async def direct(request: Request, image_id: Id, user: Reader, app: Wired, size: Size = None) -> Response:
     """The bytes of one variant."""
     return await reading(_direct, request, image_id, user, app, size)
 
@@ -143,6 +154,6 @@ def _direct(request: Request, image_id: str, user: str, app: App, size: str | No
 
 
 @router.delete("/{image_id}", status_code=204, responses=error_responses(404))
-async def delete(image_id: str, user: Deleter, service: Service) -> None:
+async def delete(image_id: Id, user: Deleter, service: Service) -> None:
     """Delete an image with all its variants; a job that still runs is cancelled."""
     await writing(service.delete, user, image_id)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from image_processor.api.auth import Reader, Uploader
-from image_processor.api.errors import error_responses
 from image_processor.api.job_schemas import (
     EXAMPLE_ID,
     JobAccepted,
@@ -19,6 +18,9 @@ from image_processor.api.job_schemas import (
     job_body,
 )
 from image_processor.api.json_body import read_body
+from image_processor.api.lanes import looking
+from image_processor.api.openapi import RECEIPT_HEADERS, error_responses, header_references
+from image_processor.api.pages import Cursor, next_link
 from image_processor.api.rate_limit import receipt_headers
 from image_processor.api.routes.dependencies import Service, Wired
 from image_processor.api.routes.images import IdempotencyKey
@@ -27,8 +29,9 @@ from image_processor.errors import NotFoundError
 from image_processor.intake.json_text import parse_json
 from image_processor.job_submission import MAX_DEPTH, JobRequest, fingerprint, read_request
 from image_processor.jobs.values import Receipt
+from image_processor.service import ImageService
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses=error_responses(401, 403, 422, 503))
+router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 MAX_BODY_BYTES = 512 * 1024
 """A request is short; a watermark in it may have 256 KiB, which are a third more as base64."""
@@ -41,10 +44,9 @@ REQUEST_BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": JobRequest.model_json_schema()}},
     }
 }
-LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where the job is to be looked at."}}
 
 
-def known_form(job_id: Annotated[str, Path(examples=[EXAMPLE_ID])]) -> str:
+async def known_form(job_id: Annotated[str, Path(examples=[EXAMPLE_ID])]) -> str:
     """An id that a job could have. Raises NotFoundError: whatever else is asked for, it does not exist."""
     if not _ID.fullmatch(job_id):
         raise NotFoundError("There is no such job.")
@@ -58,7 +60,8 @@ JobId = Annotated[str, Depends(known_form)]
 @router.post(
     "",
     status_code=202,
-    responses=error_responses(408, 413, 415, 429, 507) | {202: {"headers": LOCATION}},
+    responses=error_responses(408, 413, 415, 422, 429, 501, 507)
+    | {202: header_references(*RECEIPT_HEADERS, "Location")},
     openapi_extra=REQUEST_BODY,
 )
 async def submit(
@@ -85,23 +88,37 @@ def _submit(app: App, user: str, body: bytes, idempotency_key: str) -> tuple[Rec
     return receipt, accepted_body(receipt, app.jobs.job(receipt.job_id, user) if is_old else None)
 
 
-@router.get("")
-def jobs(user: Reader, app: Wired, query: Annotated[JobQuery, Query()]) -> JobPage:
+@router.get("", responses=error_responses(422) | {200: header_references("Link")})
+def jobs(response: Response, user: Reader, app: Wired, query: Annotated[JobQuery, Query()]) -> JobPage:
     """Your jobs, the newest first; those that are submitted while you turn the pages move nothing."""
     page = app.listing.page(user, query.filter, limit=query.limit, cursor=query.cursor)
+    asked = query.model_dump(mode="json", exclude={"cursor"})
+    response.headers.update(next_link(router.prefix, asked, page.next_cursor))
     return JobPage(jobs=job_bodies(page.jobs, app.service), next_cursor=page.next_cursor)
 
 
 # Before `/{job_id}`, which would take it for an id.
-@router.get("/failed")
-def failed(user: Reader, app: Wired, limit: Annotated[int, Query(ge=1, le=MAX_FAILED)] = 50) -> list[JobBody]:
-    """Your jobs that failed, the latest first; not those that you cancelled or deleted."""
-    return job_bodies(app.statistics.failed(limit, user_id=user), app.service)
+@router.get("/failed", responses=error_responses(422) | {200: header_references("Link")})
+def failed(
+    response: Response,
+    user: Reader,
+    app: Wired,
+    limit: Annotated[int, Query(ge=1, le=MAX_FAILED)] = 50,
+    cursor: Cursor = None,
+) -> list[JobBody]:
+    """Your jobs that failed, the latest first; not those that you cancelled or deleted. `Link` leads on."""
+    page = app.listing.failed(user, limit=limit, cursor=cursor)
+    response.headers.update(next_link(f"{router.prefix}/failed", {"limit": limit}, page.next_cursor))
+    return job_bodies(page.jobs, app.service)
 
 
 @router.get("/{job_id}", responses=error_responses(404))
-def job(user: Reader, job_id: JobId, service: Service) -> JobBody:
+async def job(user: Reader, job_id: JobId, service: Service) -> JobBody:
     """How a job goes."""
+    return await looking(_job, service, user, job_id)
+
+
+def _job(service: ImageService, user: str, job_id: str) -> JobBody:
     return job_body(service.job(user, job_id), service)
 
 

@@ -5,11 +5,17 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from image_processor.api.auth import Reader, Uploader
-from image_processor.api.errors import PlainRefusals, error_responses
+from image_processor.api.errors import PlainRefusals
 from image_processor.api.lanes import writing
 from image_processor.api.multipart import check_declared_length, read_upload
+from image_processor.api.openapi import (
+    PLAIN_REFUSALS,
+    RECEIPT_HEADERS,
+    error_responses,
+    header_references,
+)
 from image_processor.api.rate_limit import receipt_headers
-from image_processor.api.routes.dependencies import Service, Wired
+from image_processor.api.routes.dependencies import Id, Service, Wired
 from image_processor.api.routes.images import IdempotencyKey
 from image_processor.api.thumbnail_schemas import (
     PATH,
@@ -29,14 +35,14 @@ router = APIRouter(
     prefix=PATH,
     tags=["thumbnails"],
     route_class=PlainRefusals,
-    responses=error_responses(401, 403, 503),
+    responses=PLAIN_REFUSALS,
 )
 
 
 @router.post(
     "/upload",
     status_code=202,
-    responses=error_responses(400, 408, 429, 507, "4XX"),
+    responses=error_responses(408, 429, 507) | {202: header_references(*RECEIPT_HEADERS, "Location")},
     openapi_extra=form_body({"image": FILE, **JOB_FIELDS}, "image"),
 )
 async def upload_image(
@@ -72,8 +78,8 @@ async def upload_image(
     return body
 
 
-@router.get("/{upload_id}", responses=error_responses(404, "4XX"))
-def uploaded_image(upload_id: str, user: Reader, service: Service) -> ThumbnailImage:
+@router.get("/{upload_id}", responses=error_responses(404))
+def uploaded_image(upload_id: Id, user: Reader, service: Service) -> ThumbnailImage:
     """How an upload stands, and once it is complete the address of each size in each format."""
     tracked = service.tracked_image(user, upload_id)
     if tracked.job.preset != PRESET:

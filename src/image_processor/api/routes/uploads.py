@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from image_processor.api.auth import Reader, Uploader
-from image_processor.api.errors import error_responses
 from image_processor.api.json_body import MAX_DIGITS, read_body
 from image_processor.api.lanes import writing
+from image_processor.api.openapi import RECEIPT_HEADERS, error_responses, header_references
 from image_processor.api.rate_limit import receipt_headers
-from image_processor.api.routes.dependencies import Wired
+from image_processor.api.routes.dependencies import Id, Wired
 from image_processor.api.schemas import UploadAccepted
 from image_processor.api.upload_schemas import PATH, UploadState, UploadTicket, state_body, ticket_body
 from image_processor.direct_uploads import Body, DirectUploads, Ticket, UploadRequest, read_request
@@ -23,7 +23,7 @@ from image_processor.errors import (
 from image_processor.intake.json_text import MAX_METADATA_DEPTH, parse_json
 from image_processor.storage.signed_addresses import SignedAddresses, SignedUpload
 
-router = APIRouter(prefix=PATH, tags=["direct uploads"], responses=error_responses(404, 422, 503))
+router = APIRouter(prefix=PATH, tags=["direct uploads"], responses=error_responses(404))
 
 MAX_BODY_BYTES = 128 * 1024
 """Metadata may have 16 KiB, and each of its characters be written as six."""
@@ -31,20 +31,24 @@ MAX_DEPTH = 1 + MAX_METADATA_DEPTH
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": {"schema": UploadRequest.model_json_schema()}},
+        "content": {
+            "application/json": {
+                "schema": UploadRequest.model_json_schema(),
+                "example": {"content_type": "image/jpeg", "size_bytes": 2_345_678, "bucket": "my-photos"},
+            }
+        },
     }
 }
-LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where the upload is looked at."}}
 
 
-def direct_uploads(app: Wired) -> DirectUploads:
+async def direct_uploads(app: Wired) -> DirectUploads:
     """What gives addresses out. Raises NotFoundError where MAX_OPEN_UPLOADS is 0."""
     if app.direct_uploads is None:
         raise NotFoundError("There are no direct uploads here; upload to /api/v1/images/upload.")
     return app.direct_uploads
 
 
-def signed_addresses(app: Wired) -> SignedAddresses:
+async def signed_addresses(app: Wired) -> SignedAddresses:
     """What signed the addresses of this service. Raises NotFoundError where others take the uploads."""
     if app.signed_addresses is None:
         raise NotFoundError("Direct uploads do not come to this service.")
@@ -58,7 +62,7 @@ Uploads = Annotated[DirectUploads, Depends(direct_uploads)]
 @router.post(
     "",
     status_code=201,
-    responses=error_responses(401, 403, 408, 413, 415, 429) | {201: {"headers": LOCATION}},
+    responses=error_responses(408, 413, 415, 422, 429) | {201: header_references("Location")},
     openapi_extra=REQUEST_BODY,
 )
 async def open_upload(
@@ -83,8 +87,8 @@ def _open(uploads: DirectUploads, user: str, body: bytes) -> Ticket:
     return uploads.open(user, read_request(parse_json(body, max_depth=MAX_DEPTH)))
 
 
-@router.get("/{upload_id}", responses=error_responses(401, 403))
-def upload_state(upload_id: str, user: Reader, uploads: Uploads) -> UploadState:
+@router.get("/{upload_id}")
+def upload_state(upload_id: Id, user: Reader, uploads: Uploads) -> UploadState:
     """What became of an upload; it is known for a day after its address has expired."""
     return state_body(uploads.state(user, upload_id))
 
@@ -92,9 +96,9 @@ def upload_state(upload_id: str, user: Reader, uploads: Uploads) -> UploadState:
 @router.post(
     "/{upload_id}/complete",
     status_code=202,
-    responses=error_responses(401, 403, 409, 413, 415, 429, 500, 507),
+    responses=error_responses(409, 413, 415, 422, 429, 507) | {202: header_references(*RECEIPT_HEADERS)},
 )
-async def complete(upload_id: str, response: Response, user: Uploader, uploads: Uploads) -> UploadAccepted:
+async def complete(upload_id: Id, response: Response, user: Uploader, uploads: Uploads) -> UploadAccepted:
     """
     Have what was uploaded checked and processed; it answers as an upload does.
 
@@ -109,14 +113,21 @@ async def complete(upload_id: str, response: Response, user: Uploader, uploads: 
     )
 
 
+SIGNED = {
+    "content_type": "image/jpeg",
+    "max_bytes": "2345678",
+    "expires_at": "1794146400",
+    "signature": "q2hvZ8Jx",
+}
+"""What stands in the address that was given out, to be used as it is."""
 SIGNED_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
     },
     "parameters": [
-        {"name": name, "in": "query", "required": True, "schema": {"type": "string"}}
-        for name in ("content_type", "max_bytes", "expires_at", "signature")
+        {"name": name, "in": "query", "required": True, "schema": {"type": "string", "examples": [example]}}
+        for name, example in SIGNED.items()
     ],
 }
 
@@ -124,11 +135,11 @@ SIGNED_BODY: dict[str, Any] = {
 @router.put(
     "/{upload_id}/content",
     status_code=204,
-    responses=error_responses(400, 403, 408, 409, 413, 415, 500, 507),
+    responses=error_responses(403, 408, 409, 413, 415, 422, 507),
     openapi_extra=SIGNED_BODY,
 )
 async def content(
-    upload_id: str,
+    upload_id: Id,
     request: Request,
     uploads: Uploads,
     addresses: Annotated[SignedAddresses, Depends(signed_addresses)],
