@@ -3,14 +3,16 @@
 import io
 import json
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from client_faces import FACES, new_client
-from image_processor.client import ImageProcessorClient, WaitTimeoutError, operations
+from image_processor.client import ImageProcessorClient, Retries, WaitTimeoutError, operations
 from image_processor.errors import (
     AuthenticationError,
     ConflictError,
@@ -22,6 +24,7 @@ from image_processor.errors import (
 )
 from image_processor.testing import sample_images
 from running_service import Service
+from webhook_receiver import SECRET, Receiver
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +44,8 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, pictures):
     folder = tmp_path_factory.mktemp("service")
-    service = Service(folder, {"FILE_ROOTS": json.dumps([str(pictures)])})
+    callbacks = {"WEBHOOK_SECRET": SECRET, "PRIVATE_NETWORKS": "127.0.0.0/8"}
+    service = Service(folder, {"FILE_ROOTS": json.dumps([str(pictures)]), **callbacks})
     try:
         service.start()
         yield service
@@ -124,6 +128,121 @@ def test_batch_and_delete(client):
     assert client.batch([first, second]).not_found == (first,)
 
 
+def test_many_at_once(client, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(PICTURE)
+    sources = [path, b"words" * 100, tmp_path / "missing.jpg", io.BytesIO(PICTURE)]
+    sent = []
+    key = f"many-of-{type(client).__name__}"
+    first, words, missing, second = client.upload_many(
+        sources,
+        bucket="many",
+        preset="avatar",
+        metadata={"a": 1},
+        idempotency_key=key,
+        on_progress=lambda *so_far: sent.append(so_far),
+    )
+    total = 2 * len(PICTURE) + 500
+    assert sent[-1] == (total, total)
+    assert (type(words.error), type(missing.error)) == (UnsupportedFormatError, NotFoundError)
+    assert "image/jpeg" in words.error.details["accepted"]
+    for outcome in (first, second):
+        assert client.wait(outcome.receipt.job_id, timeout=90).client_metadata == {"a": 1}
+    again = client.upload_many(
+        [PICTURE, b"words" * 100, PICTURE],
+        bucket="many",
+        preset="avatar",
+        metadata={"a": 1},
+        idempotency_key=key,
+    )
+    assert [outcome.receipt and outcome.receipt.job_id for outcome in again] == [
+        first.receipt.job_id,
+        None,
+        second.receipt.job_id,
+    ]
+
+
+def test_thumbnails(client):
+    told = []
+    receipt = client.upload_for_thumbnails(PICTURE, metadata={"a": 1})
+    assert (receipt.format, receipt.original_size, receipt.dimensions.width) == ("jpeg", len(PICTURE), 450)
+    found = client.wait_for_thumbnails(receipt.upload_id, timeout=90, on_status=told.append)
+    assert found == told[-1] == client.thumbnails(receipt.upload_id)
+    assert {"original", "small", "medium", "large"} == set(found.urls)
+    small = found.metadata.files["small"]["webp"]
+    assert (small.width, small.height) == (150, 150)
+    assert found.metadata.client_metadata == {"a": 1}
+    with pytest.raises(UnsupportedFormatError) as refused:
+        client.upload_for_thumbnails(b"words" * 100)
+    assert refused.value.status == 400
+    damaged = client.upload_for_thumbnails(sample_images.truncated_jpeg())
+    with pytest.raises(JobFailedError) as failed:
+        client.wait_for_thumbnails(damaged.upload_id, timeout=90)
+    assert failed.value.details["code"] == "corrupt_image"
+
+
+def test_a_direct_upload_whose_bytes_somebody_else_sends(client, running):
+    ticket = client.open_upload(content_type="image/jpeg", size_bytes=len(PICTURE), bucket="client")
+    with pytest.raises(ConflictError):
+        client.complete_upload(ticket.upload_id)
+    assert client.upload_state(ticket.upload_id).status == "open"
+    assert "signature" not in repr(ticket)
+    httpx.put(running.url + ticket.url, content=PICTURE, headers=dict(ticket.headers)).raise_for_status()
+    receipt = client.complete_upload(ticket.upload_id)
+    assert client.complete_upload(ticket.upload_id).job_id == receipt.job_id
+    state = client.upload_state(ticket.upload_id)
+    assert (state.status, state.job_id, state.image_id) == ("completed", receipt.job_id, receipt.image_id)
+
+
+def test_what_there_is(client, running, monkeypatch):
+    bucket = f"listed-{type(client).__name__.lower()}"
+    receipts = [client.upload(PICTURE, bucket=bucket, preset="avatar") for _ in range(3)]
+    damaged = client.upload(sample_images.truncated_jpeg(), bucket=bucket)
+    for receipt in receipts:
+        client.wait(receipt.job_id, timeout=90)
+    with pytest.raises(JobFailedError):
+        client.wait(damaged.job_id, timeout=90)
+    monkeypatch.setattr(operations, "PAGE", 2)
+    listed = list(client.images(bucket=bucket))
+    assert [image.image_id for image in listed] == [
+        damaged.image_id,
+        *(receipt.image_id for receipt in receipts[::-1]),
+    ]
+    assert (listed[1].width, listed[1].height, listed[1].format) == (450, 600, "jpeg")
+    assert [image.job_id for image in client.images(bucket=bucket, status="failed")] == [damaged.job_id]
+    assert damaged.job_id in [job.job_id for job in client.failed()]
+    assert damaged.job_id in [job.job_id for job in client.failed_of_all()]
+    assert client.statistics().status_breakdown["completed"] >= 3
+    health = client.health()
+    assert (health.is_healthy, health.database, health.storage) == (True, "ok", "ok")
+
+
+def test_a_stranger_learns_of_the_health_alone(running):
+    with ImageProcessorClient(running.url, "no.such.token") as stranger:
+        assert stranger.health().is_healthy
+        with pytest.raises(AuthenticationError):
+            stranger.statistics()
+
+
+def test_deliveries_are_listed_and_sent_again(client, running):
+    receiver = Receiver()
+    try:
+        receipt = client.upload(PICTURE, bucket="client", preset="avatar", callback_url=receiver.url)
+        client.wait(receipt.job_id, timeout=90)
+        receiver.wait_for(1)
+        running.wait_for(
+            lambda: client.deliveries(receipt.job_id)[0].status == "delivered", "the event to be delivered"
+        )
+        (delivery,) = client.deliveries(receipt.job_id)
+        assert client.replay(receipt.job_id, delivery.delivery_id).delivery_id == delivery.delivery_id
+        first, second = receiver.wait_for(2)
+    finally:
+        receiver.close()
+    assert first.event_id == second.event_id == delivery.delivery_id
+    with pytest.raises(NotFoundError):
+        client.replay(receipt.job_id, MISSING)
+
+
 def test_errors_are_those_of_the_service(client, running):
     with pytest.raises(UnsupportedFormatError) as refused:
         client.upload(b"words" * 100, bucket="client")
@@ -171,18 +290,59 @@ def test_a_job_that_fails_is_listed_and_tried_again(client, running, pictures, m
 
 
 def test_what_takes_too_long(client, running, pictures):
-    for worker in running.processes("worker"):
-        worker.suspend()
-    try:
+    with suspended_workers(running):
         receipt = client.submit_job(f"file://{pictures}/photo.jpg", bucket="late")
         with pytest.raises(ResultNotReadyError):
             client.result(receipt.job_id)
         with pytest.raises(WaitTimeoutError):
             client.wait(receipt.job_id, timeout=1.5)
         assert client.cancel(receipt.job_id).status == "failed"
+
+
+@contextmanager
+def suspended_workers(running):
+    workers = running.processes("worker")
+    for worker in workers:
+        worker.suspend()
+    try:
+        yield
     finally:
-        for worker in running.processes("worker"):
+        for worker in workers:
             worker.resume()
+
+
+@pytest.mark.parametrize("by_events", [True, False])
+def test_a_job_that_is_cancelled_ends_the_waiting(running, by_events):
+    watched = threading.Event()
+    with (
+        suspended_workers(running),
+        ImageProcessorClient(running.url, running.token) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        job_id = client.upload(PICTURE, bucket="late").job_id
+        waiting = pool.submit(
+            client.wait, job_id, timeout=90, by_events=by_events, on_status=lambda _: watched.set()
+        )
+        assert watched.wait(30)
+        client.cancel(job_id)
+        with pytest.raises(JobFailedError) as failed:
+            waiting.result(60)
+    assert failed.value.details["reason"] == "cancelled"
+
+
+def test_a_service_that_restarts_does_not_end_the_waiting(running):
+    watched = threading.Event()
+    with (
+        ImageProcessorClient(running.url, running.token, retries=Retries(attempts=1)) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with suspended_workers(running):
+            job_id = client.upload(PICTURE, bucket="late").job_id
+            waiting = pool.submit(client.wait, job_id, timeout=90, on_status=lambda _: watched.set())
+            assert watched.wait(30)
+            for api in running.processes("api"):
+                api.kill()
+        assert waiting.result(90).status == "completed"
 
 
 def test_many_threads_may_share_one(running):
@@ -205,5 +365,7 @@ def test_the_guide_does_what_it_says(running, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"#\w{6} http://\S+_large.webp", told[0])
     assert told[1].count("_large.webp") == 3
-    assert "image/webp" in told[2]
-    assert "completed" in told[3]
+    assert re.fullmatch(r"holiday\.jpg \S{36}", told[2])
+    assert "_large.webp" in "".join(told[3:])
+    assert "image/webp" in told[-2]
+    assert "completed" in told[-1]

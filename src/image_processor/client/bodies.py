@@ -1,9 +1,9 @@
-"""What is uploaded: bytes, a file or a stream, piece by piece, alone or as the file of a multipart form."""
+"""What is uploaded: bytes, a file or a stream, piece by piece, alone or in a multipart form."""
 
 import io
 import os
 import secrets
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,7 @@ from image_processor.errors import InvalidRequestError, NotFoundError
 
 PIECE_BYTES = 256 * 1024
 OnProgress = Callable[[int, int | None], None]
-"""Is told how many bytes of the file are sent, and how many there are; None where nobody can tell."""
+"""Is told how many bytes of the files are sent, and how many there are; None where nobody can tell."""
 
 
 class Readable(Protocol):
@@ -128,51 +128,66 @@ class Body:
     The body of one request, read piece by piece while it is sent, and anew for each attempt.
 
     Args:
-        content: the file.
-        head, tail: what stands before and behind it.
-        on_progress: is told of each piece that was taken.
+        parts: the files, and the bytes that stand before, between and behind them.
+        on_progress: is told of each piece of a file that was taken.
     """
 
-    def __init__(
-        self,
-        content: Content,
-        *,
-        head: bytes = b"",
-        tail: bytes = b"",
-        on_progress: OnProgress | None = None,
-    ) -> None:
-        self._content = content
-        self._head = head
-        self._tail = tail
+    def __init__(self, *parts: bytes | Content, on_progress: OnProgress | None = None) -> None:
+        self._parts = parts
+        self._files = [part for part in parts if isinstance(part, Content)]
         self._on_progress = on_progress
 
     @property
     def size(self) -> int | None:
         """In bytes, where that can be told beforehand."""
-        size = self._content.size
-        return None if size is None else len(self._head) + size + len(self._tail)
+        total = self.file_bytes
+        return (
+            None
+            if total is None
+            else total + sum(len(part) for part in self._parts if isinstance(part, bytes))
+        )
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Of all files together, where that can be told beforehand."""
+        total = 0
+        for file in self._files:
+            if file.size is None:
+                return None
+            total += file.size
+        return total
 
     @property
     def is_repeatable(self) -> bool:
         """Whether it can be sent (again)."""
-        return self._content.is_repeatable
+        return all(file.is_repeatable for file in self._files)
 
-    def pieces(self) -> Generator[tuple[bytes, int], None, None]:
-        """All of it in its order, each piece with how much of the file is sent once it is taken."""
-        yield self._head, 0
-        sent, size = 0, self._content.size
-        with closing(self._content.open()) as file:
-            while piece := _read(file, PIECE_BYTES if size is None else min(PIECE_BYTES, size - sent)):
+    def pieces(self) -> Generator[tuple[bytes, int | None], None, None]:
+        """All of it in its order; with a piece of a file, how much of the files is sent once it is taken."""
+        sent = 0
+        for part in self._parts:
+            if isinstance(part, bytes):
+                yield part, None
+                continue
+            for piece in _pieces(part):
                 sent += len(piece)
                 yield piece, sent
-        if size is not None and sent < size:
-            raise InvalidRequestError("The file became shorter while it was sent.")
-        yield self._tail, sent
 
-    def tell(self, piece: bytes, sent: int) -> None:
+    def tell(self, sent: int | None) -> None:
         """Say that a piece was taken."""
-        if self._on_progress and sent and piece is not self._tail:
-            self._on_progress(sent, self._content.size)
+        if self._on_progress and sent is not None:
+            self._on_progress(sent, self.file_bytes)
+
+
+def _pieces(content: Content) -> Iterator[bytes]:
+    """Those of a file. Raises InvalidRequestError where there are fewer bytes than were announced."""
+    sent, size = 0, content.size
+    with closing(content.open()) as file:
+        while piece := _read(file, PIECE_BYTES if size is None else min(PIECE_BYTES, size - sent)):
+            sent += len(piece)
+            yield piece
+    if size is not None and sent < size:
+        raise InvalidRequestError("The file became shorter while it was sent.")
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
@@ -183,22 +198,22 @@ def _read(file: BinaryIO, size: int) -> bytes:
 
 
 def form_body(
-    content: Content, fields: Mapping[str, str], on_progress: OnProgress | None
+    fields: Mapping[str, str], name: str, files: Sequence[Content], on_progress: OnProgress | None
 ) -> tuple[Body, str]:
-    """A multipart form (RFC 7578) with the file last, as `file`, and its Content-Type."""
+    """A multipart form (RFC 7578) with the files last, each of that name, and its Content-Type."""
     boundary = secrets.token_hex(16)
-    parts = "".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in fields.items()
+    texts = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
+        for field, value in fields.items()
     )
-    file = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="upload"\r\n'
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"; filename="upload"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"
     )
-    body = Body(
-        content,
-        head=(parts + file).encode(errors="replace"),
-        tail=f"\r\n--{boundary}--\r\n".encode(),
-        on_progress=on_progress,
-    )
+    before = texts.encode(errors="replace")
+    parts: list[bytes | Content] = []
+    for file in files:
+        parts += [before + head.encode(), file]
+        before = b"\r\n"
+    body = Body(*parts, before + f"--{boundary}--\r\n".encode(), on_progress=on_progress)
     return body, f"multipart/form-data; boundary={boundary}"

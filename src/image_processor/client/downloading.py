@@ -7,21 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from image_processor.client.calls import Caller
+from image_processor.client.calls import Caller, read_whole
 from image_processor.client.plans import Close, Plan, Read, Reply, Request, Run
+from image_processor.client.refusals import UnexpectedAnswerError
 from image_processor.errors import NotFoundError, StorageError, StorageFullError, is_disk_full
+
+MAX_DOWNLOAD_BYTES = 512 * 1024 * 1024
+"""A service that sends without end fills neither memory nor disk."""
 
 
 def downloaded(caller: Caller, request: Request) -> Plan[bytes]:
-    """The bytes."""
+    """The bytes. Raises UnexpectedAnswerError for more than 512 MiB."""
 
-    def attempt() -> Plan[bytes]:
+    def attempt(caller: Caller) -> Plan[bytes]:
         reply = yield from caller.open(request)
-        pieces: list[bytes] = []
-        while piece := (yield Read(reply)):
-            pieces.append(piece)
-        yield Close(reply)
-        return b"".join(pieces)
+        return (yield from read_whole(reply, MAX_DOWNLOAD_BYTES))
 
     return (yield from caller.persist(attempt))
 
@@ -30,11 +30,11 @@ def downloaded_to(caller: Caller, request: Request, target: Path) -> Plan[Path]:
     """
     The file, at its place, replacing one that is there.
 
-    Raises NotFoundError where there is no such folder, StorageFullError, StorageError.
+    Raises as `downloaded`, NotFoundError where there is no such folder, StorageFullError, StorageError.
     """
     unfinished = target.parent / f".{secrets.token_hex(8)}.unfinished"
 
-    def attempt() -> Plan[None]:
+    def attempt(caller: Caller) -> Plan[None]:
         reply = yield from caller.open(request)
         with _saving(target), (yield Run(lambda: unfinished.open("wb"))) as file:
             yield from _fill(file, reply)
@@ -50,7 +50,11 @@ def downloaded_to(caller: Caller, request: Request, target: Path) -> Plan[Path]:
 
 
 def _fill(file: BinaryIO, reply: Reply) -> Plan[None]:
+    size = 0
     while piece := (yield Read(reply)):
+        size += len(piece)
+        if size > MAX_DOWNLOAD_BYTES:
+            raise UnexpectedAnswerError(f"The file is longer than {MAX_DOWNLOAD_BYTES} bytes.")
         yield Run(partial(file.write, piece))
 
 

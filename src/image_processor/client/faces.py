@@ -16,6 +16,7 @@ from typing import (
     get_args,
     overload,
 )
+from urllib.parse import urlsplit
 
 from image_processor.client.calls import Caller, Token
 from image_processor.client.operations import Operations
@@ -34,6 +35,7 @@ Value = TypeVar("Value")
 Item = TypeVar("Item")
 USUAL_RETRIES = Retries()
 TIMEOUT_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
 Client = TypeVar("Client", "httpx.Client", "httpx.AsyncClient")
 Transport = TypeVar("Transport", "httpx.BaseTransport", "httpx.AsyncBaseTransport")
 
@@ -95,6 +97,22 @@ def _described(method: Method, operation: Callable[..., Any]) -> Method:
     return method
 
 
+def _checked_url(base_url: str) -> str:
+    """The service's address without the slash at its end. Raises InvalidRequestError."""
+    try:
+        parts = urlsplit(base_url)
+        is_sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port)
+    except ValueError:
+        is_sound = False
+    if not is_sound or parts.query or parts.fragment:
+        raise InvalidRequestError(
+            "The address of the service is http:// or https://, a host, and maybe a path."
+        )
+    if parts.username is not None:
+        raise InvalidRequestError("The address of the service has no user name in it: there is a token.")
+    return base_url.rstrip("/")
+
+
 class Face(Generic[Client, Transport]):
     """
     What both clients begin with.
@@ -103,9 +121,13 @@ class Face(Generic[Client, Transport]):
         base_url: of the service, such as `https://images.example.com`.
         token: the user's, or what gives it and is called for each request; an `async def` is for the async
             client alone.
-        timeout: seconds in which a connection has to be made, and for which either side may be silent.
+        timeout: seconds for which the service may be silent while it takes or gives an answer.
+        connect_timeout: seconds in which a connection has to be made.
+        deadline: seconds for one request with all its attempts and pauses, however long its file is; None:
+            no end but that of the retries. `wait` has its own.
         retries: how patient the client is with a service that is down.
-        http_client: sends the requests in place of one of ours, with its own settings; it is not closed.
+        http_client: sends the requests in place of one of ours, with its own timeouts; it is not closed.
+            Its `auth` is not used, redirects are not followed.
         transport: of our own client.
 
     Raises:
@@ -121,16 +143,19 @@ class Face(Generic[Client, Transport]):
         token: Token,
         *,
         timeout: float = TIMEOUT_SECONDS,
+        connect_timeout: float = CONNECT_SECONDS,
+        deadline: float | None = None,
         retries: Retries = USUAL_RETRIES,
         http_client: Client | None = None,
         transport: Transport | None = None,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise InvalidRequestError("The address of the service begins with http:// or https://.")
-        self._operations = Operations(Caller(base_url=base_url.rstrip("/"), token=token, retries=retries))
+        httpx = load_httpx()
+        url = _checked_url(base_url)
+        self._operations = Operations(Caller(base_url=url, token=token, retries=retries, deadline=deadline))
         self._is_ours = http_client is None
-        new_client = getattr(load_httpx(), self._HTTPX_NAME)
-        self._client: Client = http_client or new_client(timeout=timeout, transport=transport)
+        new_client = getattr(httpx, self._HTTPX_NAME)
+        silence = httpx.Timeout(timeout, connect=connect_timeout)
+        self._client: Client = http_client or new_client(timeout=silence, transport=transport)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self._operations.caller.base_url}>"
@@ -142,19 +167,33 @@ class ImageProcessorClient(Face["httpx.Client", "httpx.BaseTransport"]):
     _HTTPX_NAME = "Client"
 
     upload = waited(Operations.upload)
+    upload_many = waited(Operations.upload_many)
     upload_directly = waited(Operations.upload_directly)
+    open_upload = waited(Operations.open_upload)
+    complete_upload = waited(Operations.complete_upload)
+    upload_state = waited(Operations.upload_state)
     wait = waited(Operations.wait)
     status = waited(Operations.status)
     result = waited(Operations.result)
     image = waited(Operations.image)
     urls = waited(Operations.urls)
+    images = iterated(Operations.images)
     batch = waited(Operations.batch)
     delete = waited(Operations.delete)
+    upload_for_thumbnails = waited(Operations.upload_for_thumbnails)
+    thumbnails = waited(Operations.thumbnails)
+    wait_for_thumbnails = waited(Operations.wait_for_thumbnails)
     submit_job = waited(Operations.submit_job)
     job = waited(Operations.job)
     jobs = iterated(Operations.jobs)
+    failed = iterated(Operations.failed)
     retry = waited(Operations.retry)
     cancel = waited(Operations.cancel)
+    deliveries = waited(Operations.deliveries)
+    replay = waited(Operations.replay)
+    health = waited(Operations.health)
+    statistics = waited(Operations.statistics)
+    failed_of_all = iterated(Operations.failed_of_all)
 
     @overload
     def download(self, image_id: str, size: str | None = None) -> bytes: ...
@@ -191,19 +230,33 @@ class AsyncImageProcessorClient(Face["httpx.AsyncClient", "httpx.AsyncBaseTransp
     _HTTPX_NAME = "AsyncClient"
 
     upload = awaited(Operations.upload)
+    upload_many = awaited(Operations.upload_many)
     upload_directly = awaited(Operations.upload_directly)
+    open_upload = awaited(Operations.open_upload)
+    complete_upload = awaited(Operations.complete_upload)
+    upload_state = awaited(Operations.upload_state)
     wait = awaited(Operations.wait)
     status = awaited(Operations.status)
     result = awaited(Operations.result)
     image = awaited(Operations.image)
     urls = awaited(Operations.urls)
+    images = iterated_later(Operations.images)
     batch = awaited(Operations.batch)
     delete = awaited(Operations.delete)
+    upload_for_thumbnails = awaited(Operations.upload_for_thumbnails)
+    thumbnails = awaited(Operations.thumbnails)
+    wait_for_thumbnails = awaited(Operations.wait_for_thumbnails)
     submit_job = awaited(Operations.submit_job)
     job = awaited(Operations.job)
     jobs = iterated_later(Operations.jobs)
+    failed = iterated_later(Operations.failed)
     retry = awaited(Operations.retry)
     cancel = awaited(Operations.cancel)
+    deliveries = awaited(Operations.deliveries)
+    replay = awaited(Operations.replay)
+    health = awaited(Operations.health)
+    statistics = awaited(Operations.statistics)
+    failed_of_all = iterated_later(Operations.failed_of_all)
 
     @overload
     async def download(self, image_id: str, size: str | None = None) -> bytes: ...

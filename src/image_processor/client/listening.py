@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from image_processor.client.refusals import UnexpectedAnswerError
 
-MAX_EVENT_BYTES = 1024 * 1024
+MAX_EVENT_BYTES = 64 * 1024
 LONGEST_RETRY_SECONDS = 30.0
 _END_OF_LINE = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
 """A carriage return at the end of what is there may be half of an end."""

@@ -23,9 +23,13 @@ class Request:
     body: bytes | Body = b""
     silence_seconds: float | None = None
     """How long the service may say nothing; None: as long as the client's timeout says."""
+    ends_at: float | None = None
+    """On the monotonic clock: when its answer has to be complete."""
+    accepted: tuple[int, ...] = ()
+    """Statuses, beside success, whose body is an answer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reply:
     """The head of an answer; its body is still to be read."""
 
@@ -36,6 +40,8 @@ class Reply:
     """The performer's."""
     response: Any = None
     """The performer's."""
+    ends_at: float | None = None
+    """The request's."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Read:
-    """Some bytes of a reply's body; none at its end. Raises UnreachableError."""
+    """Some bytes of a reply's body, as they came; none at its end. Raises UnreachableError."""
 
     reply: Reply
 

@@ -10,6 +10,7 @@ from image_processor import errors
 from image_processor.errors import (
     AuthenticationError,
     FileTooLargeError,
+    ForbiddenError,
     ImageProcessorError,
     NotFoundError,
     RateLimitError,
@@ -53,6 +54,7 @@ errors_by_code: Mapping[str, type[ImageProcessorError]] = _known()
 """The class of each code that a service of this version answers with."""
 BY_STATUS: Mapping[int, type[ImageProcessorError]] = {
     401: AuthenticationError,
+    403: ForbiddenError,
     404: NotFoundError,
     413: FileTooLargeError,
     429: RateLimitError,
@@ -69,11 +71,28 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> ImageProces
 
     An unknown code is an ImageProcessorError with that `code`; `status` is the answer's, always.
     """
+    if 300 <= status < 400:
+        message = f"The service is elsewhere (HTTP {status}); a client does not follow with a token."
+        return UnexpectedAnswerError(message, location=headers.get("location", ""))
     said = _said(body)
+    base = errors_by_code.get(str(said.get("code"))) or BY_STATUS.get(status, ImageProcessorError)
+    return _error(said, base, status, retry_after(headers))
+
+
+def entry_refusal(said: Mapping[str, Any], headers: Mapping[str, str]) -> ImageProcessorError:
+    """The error that one entry of an answer is, with the status of its class."""
+    base = errors_by_code.get(str(said.get("code")), ImageProcessorError)
+    details = said.get("details")
+    until = details.get("reset_at") if isinstance(details, dict) else None
+    return _error(said, base, base.status, _seconds_until(until, headers))
+
+
+def _error(
+    said: Mapping[str, Any], base: type[ImageProcessorError], status: int, seconds: int | None
+) -> ImageProcessorError:
     code = str(said.get("code") or "http_error")
     message = str(said.get("message") or f"The service answered with HTTP {status}.")
-    kind = _kind(code, status, errors_by_code.get(code) or BY_STATUS.get(status, ImageProcessorError))
-    error = _made(kind, message, retry_after(headers))
+    error = _made(_kind(code, status, base), message, seconds)
     details = said.get("details")
     error.details = details if isinstance(details, dict) else {}
     return error
@@ -111,9 +130,30 @@ def retry_after(headers: Mapping[str, str]) -> int | None:
     text = headers.get("retry-after", "").strip()
     if text.isdecimal():
         return int(text[:9])
+    at = _date(text)
+    return None if at is None else _seconds(at, headers)
+
+
+def _seconds_until(text: object, headers: Mapping[str, str]) -> int | None:
+    """Until a time in ISO 8601."""
     try:
-        at = parsedate_to_datetime(text)
+        return _seconds(_zoned(datetime.fromisoformat(str(text))), headers)
     except ValueError:
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0, round((at - datetime.now(UTC)).total_seconds()))
+
+
+def _seconds(at: datetime, headers: Mapping[str, str]) -> int:
+    """Until then by the clock that named it, which is not ours: its answer says what it shows."""
+    now = _date(headers.get("date", "")) or datetime.now(UTC)
+    return max(0, round((at - now).total_seconds()))
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return _zoned(parsedate_to_datetime(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _zoned(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -3,9 +3,10 @@
 import random
 import time
 from dataclasses import dataclass
+from math import inf
 
 from image_processor.client.refusals import UnreachableError
-from image_processor.errors import ImageProcessorError, RateLimitError, UnavailableError
+from image_processor.errors import ImageProcessorError, RateLimitError, Retry
 
 LATER = 503
 BROKEN_ON_THE_WAY = (502, 504)
@@ -18,7 +19,7 @@ class Retries:
     """
     How patient a client is with a service that cannot be reached, or answers 502, 503 or 504.
 
-    A pause is as long as `Retry-After` asks for; otherwise it is random, and grows twofold.
+    A pause is random and grows twofold; it is as long as `Retry-After` asks for where that is longer.
     """
 
     attempts: int = 5
@@ -37,8 +38,10 @@ NEVER = Retries(attempts=1)
 class Patience:
     """What is left of the retries of one request."""
 
-    def __init__(self, retries: Retries, *, repeats_lost: bool = True) -> None:
+    def __init__(self, retries: Retries, *, repeats_lost: bool = True, ends_at: float | None = None) -> None:
         self._retries = retries
+        self._ends_at = inf if ends_at is None else ends_at
+        """When there is no more time, on the monotonic clock."""
         self._repeats_lost = repeats_lost
         """Whether a request may be sent again that may have arrived."""
         self._failures = 0
@@ -52,9 +55,15 @@ class Patience:
         if self._failures >= self._retries.attempts or not self._helps(error):
             return None
         pause = self._pause(error)
-        return pause if now + pause <= self._failed_at + self._retries.total_seconds else None
+        return (
+            pause
+            if now + pause <= min(self._ends_at, self._failed_at + self._retries.total_seconds)
+            else None
+        )
 
     def _helps(self, error: ImageProcessorError) -> bool:
+        if error.retry is Retry.NEVER:
+            return False
         if isinstance(error, UnreachableError):
             return self._repeats_lost or not error.was_sent
         if isinstance(error, RateLimitError):
@@ -62,7 +71,13 @@ class Patience:
         return error.status == LATER or (error.status in BROKEN_ON_THE_WAY and self._repeats_lost)
 
     def _pause(self, error: ImageProcessorError) -> float:
-        if isinstance(error, RateLimitError | UnavailableError) and not isinstance(error, UnreachableError):
-            return error.retry_after_seconds * (1 + random.uniform(0, JITTER))  # noqa: S311 - no secret
         longest = self._retries.first_pause_seconds * 2.0 ** (self._failures - 1)
-        return random.uniform(0.5, 1) * min(longest, self._retries.longest_pause_seconds)  # noqa: S311
+        usual = random.uniform(0.5, 1) * min(longest, self._retries.longest_pause_seconds)  # noqa: S311
+        return max(usual, asked_pause(error) * (1 + random.uniform(0, JITTER)))  # noqa: S311 - no secret
+
+
+def asked_pause(error: ImageProcessorError) -> float:
+    """The seconds for which whoever answered asks to be left alone; 0 where it does not say."""
+    # The value of the class is for those to whom nobody said anything.
+    asked: float = vars(error).get("retry_after_seconds", 0.0)
+    return asked

@@ -1,18 +1,31 @@
-"""Uploads: the form of the service's own upload, and the three steps of a direct one."""
+"""Uploads: the forms of the service's own ones, and the three steps of a direct one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
-from image_processor.client.answers import Receipt, UploadTicket, read_json
+from image_processor.client.answers import (
+    BatchAccepted,
+    BatchEntry,
+    Outcome,
+    Receipt,
+    ThumbnailReceipt,
+    UploadTicket,
+    read_json,
+)
 from image_processor.client.bodies import Body, Content, OnProgress, form_body
 from image_processor.client.calls import Caller, json_request
 from image_processor.client.plans import Plan, Request, Run
+from image_processor.client.refusals import UnexpectedAnswerError, entry_refusal
 from image_processor.errors import InvalidRequestError
 
 UPLOAD = "/api/v1/images/upload"
+BATCH = "/api/v1/images/batch"
+THUMBNAILS = "/images/upload"
 DIRECT = "/api/v1/images/uploads"
 HEAD_BYTES = 16
+MAX_KEY_LENGTH = 255
 SIGNATURES = (
     (b"\xff\xd8\xff", 0, "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
@@ -26,19 +39,63 @@ SIGNATURES = (
 """First bytes, where they stand, and what they mean; the service looks for itself."""
 
 
+Wish = Mapping[str, Any]
+"""What is asked for an upload, by the names of the interface; what is None is not sent."""
+
+
 def uploaded(
-    caller: Caller, content: Content, wish: Mapping[str, Any], key: str, on_progress: OnProgress | None
+    caller: Caller, content: Content, wish: Wish, key: str, on_progress: OnProgress | None
 ) -> Plan[Receipt]:
-    """Upload through the service. The wish has the names of the interface; what is None is not sent."""
-    body, content_type = form_body(content, _texts(wish), on_progress)
-    headers = {"Content-Type": content_type, "Idempotency-Key": key}
-    return (yield from receipt(caller, Request("POST", UPLOAD, headers, body=body)))
+    """Upload through the service."""
+    return (yield from receipt(caller, _form(UPLOAD, ("file", [content]), wish, key, on_progress)))
+
+
+def uploaded_for_thumbnails(
+    caller: Caller, content: Content, wish: Wish, key: str, on_progress: OnProgress | None
+) -> Plan[ThumbnailReceipt]:
+    """Upload a picture whose preset is that of the path."""
+    form = _form(THUMBNAILS, ("image", [content]), wish, key, on_progress)
+    return (yield from caller.ask(ThumbnailReceipt, form))
+
+
+def uploaded_together(
+    caller: Caller, contents: Sequence[Content], wish: Wish, key: str, on_progress: OnProgress | None
+) -> Plan[list[Outcome]]:
+    """Upload several in one form."""
+    answer = yield from caller.call(_form(BATCH, ("files", contents), wish, key, on_progress))
+    entries = sorted(read_json(BatchAccepted, answer.body).files, key=attrgetter("index"))
+    if [entry.index for entry in entries] != list(range(len(contents))):
+        raise UnexpectedAnswerError("The service's answer does not tell of each file once.")
+    return [_outcome(entry, answer.headers) for entry in entries]
+
+
+def _form(
+    path: str, files: tuple[str, Sequence[Content]], wish: Wish, key: str, on_progress: OnProgress | None
+) -> Request:
+    body, content_type = form_body(_texts(wish), *files, on_progress)
+    headers = {"Content-Type": content_type, "Idempotency-Key": checked_key(key)}
+    return Request("POST", path, headers, body=body)
+
+
+def _outcome(entry: BatchEntry, headers: Mapping[str, str]) -> Outcome:
+    if entry.error is not None:
+        return Outcome(index=entry.index, error=entry_refusal(entry.error, headers))
+    told = entry.model_dump_json(include={"job_id", "image_id", "status_url"})
+    return Outcome(index=entry.index, receipt=read_json(Receipt, told).with_headers(headers))
+
+
+def opened(caller: Caller, asked: Wish) -> Plan[UploadTicket]:
+    """The address of a direct upload."""
+    ticket = yield from caller.ask(UploadTicket, json_request("POST", DIRECT, asked))
+    if not ticket.url.startswith(("/", "http://", "https://")):
+        raise UnexpectedAnswerError("The service names no address to upload to.")
+    return ticket
 
 
 def uploaded_directly(
     caller: Caller,
     content: Content,
-    wish: Mapping[str, Any],
+    wish: Wish,
     content_type: str | None,
     on_progress: OnProgress | None,
 ) -> Plan[Receipt]:
@@ -51,7 +108,7 @@ def uploaded_directly(
         "sha256": (yield Run(content.sha256)),
         **wish,
     }
-    ticket = yield from caller.ask(UploadTicket, json_request("POST", DIRECT, asked))
+    ticket = yield from opened(caller, asked)
     yield from caller.call(_delivery(ticket, content, on_progress))
     return (yield from receipt(caller, Request("POST", ticket.complete_url)))
 
@@ -70,7 +127,14 @@ def media_type(head: bytes) -> str:
     raise InvalidRequestError("The type of the picture is not known here; say it as content_type.")
 
 
-def _texts(wish: Mapping[str, Any]) -> dict[str, str]:
+def checked_key(key: str) -> str:
+    """An idempotency key that can stand in a header. Raises InvalidRequestError."""
+    if not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
+        raise InvalidRequestError(f"An idempotency key is 1 to {MAX_KEY_LENGTH} printable ASCII characters.")
+    return key
+
+
+def _texts(wish: Wish) -> dict[str, str]:
     """As the fields of a form."""
     return {
         name: value if isinstance(value, str) else json.dumps(value)
@@ -83,5 +147,5 @@ def _delivery(ticket: UploadTicket, content: Content, on_progress: OnProgress | 
     """What the address asks for; sent again it replaces what was sent before."""
     if ticket.method == "PUT":
         return Request("PUT", ticket.url, ticket.headers, body=Body(content, on_progress=on_progress))
-    body, content_type = form_body(content, ticket.fields, on_progress)
+    body, content_type = form_body(ticket.fields, "file", [content], on_progress)
     return Request("POST", ticket.url, {**ticket.headers, "Content-Type": content_type}, body=body)

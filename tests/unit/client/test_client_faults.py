@@ -2,15 +2,29 @@
 
 import asyncio
 import io
-import json
-import re
 import socket
 import sys
 import time
 
 import pytest
 
-from client_faces import FACES, new_client
+from client_stub import (
+    BUSY,
+    DONE,
+    HASTY,
+    JOB,
+    LOST,
+    RECEIPT,
+    RESULT,
+    RUNNING,
+    UPLOAD,
+    Pipe,
+    answer,
+    events,
+    header,
+    in_turn,
+    refused,
+)
 from image_processor import errors
 from image_processor.client import (
     AsyncImageProcessorClient,
@@ -30,92 +44,6 @@ from image_processor.errors import (
     RateLimitError,
     UnavailableError,
 )
-from web_server import WebServer
-
-HASTY = Retries(first_pause_seconds=0.01, longest_pause_seconds=0.05)
-JOB = "/api/v1/images/jobs/one"
-UPLOAD = "/api/v1/images/upload"
-STATUS = {"job_id": "one", "image_id": "two", "attempts": 1, "created_at": "2026-11-08T14:00:00.000Z"}
-RUNNING = {**STATUS, "status": "processing", "progress": 0}
-DONE = {**STATUS, "status": "completed", "progress": 100}
-RESULT = {
-    "image_id": "two",
-    "status": "completed",
-    "urls": {"medium": "/storage/medium.webp"},
-    "metadata": {
-        "dominant_color": "#3A5F8C",
-        "original_dimensions": {"width": 4, "height": 3},
-        "variants": {},
-    },
-    "completed_at": "2026-11-08T14:00:01.204Z",
-}
-RECEIPT = {"job_id": "one", "image_id": "two", "status_url": JOB}
-
-
-def answer(body, status=200, **headers):
-    text = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = {"Content_Length": len(text), "Connection": "close", **headers}
-    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
-    return f"HTTP/1.1 {status} x\r\n{head}\r\n".encode() + text
-
-
-def refused(status, code, **headers):
-    return answer({"error": {"code": code, "message": "No.", "details": {"a": 1}}}, status, **headers)
-
-
-BUSY = refused(503, "unavailable", Retry_After="0")
-LOST = b""
-
-
-def in_turn(*answers):
-    """Each request gets the next answer; the last one stays."""
-    waiting = list(answers)
-
-    def give(connection, _server):
-        connection.sendall(waiting.pop(0) if len(waiting) > 1 else waiting[0])
-
-    return give
-
-
-def events(*events, length=None):
-    text = b"retry: 10\n\n" + b"".join(
-        f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode() for number, name, data in events
-    )
-    missing = 0 if length is None else length
-    return answer(text, Content_Type="text/event-stream", Content_Length=len(text) + missing)
-
-
-@pytest.fixture
-def serve():
-    servers = []
-
-    def start(**answers):
-        server = WebServer({path.replace("JOB", JOB): answers[path] for path in answers})
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.close()
-
-
-@pytest.fixture(params=FACES)
-def client_of(request):
-    clients = []
-
-    def new(server, **options):
-        options.setdefault("retries", HASTY)
-        url = server if isinstance(server, str) else f"http://127.0.0.1:{server.port}"
-        clients.append(new_client(request.param, url, options.pop("token", "token"), **options))
-        return clients[-1]
-
-    yield new
-    for client in clients:
-        client.close()
-
-
-def header(request, name):
-    return re.search(rf"(?im)^{name}: (.*?)\r$", request)[1]
 
 
 def test_a_busy_service_is_asked_again(serve, client_of):
@@ -148,13 +76,6 @@ def test_each_upload_has_a_key_of_its_own_or_the_one_that_is_given(serve, client
     assert mine == "mine"
 
 
-class Pipe:
-    """A stream that can be read once."""
-
-    def __init__(self, data):
-        self.read = io.BytesIO(data).read
-
-
 def test_a_stream_that_cannot_be_rewound_is_sent_once(serve, client_of):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         nobody = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -162,10 +83,11 @@ def test_a_stream_that_cannot_be_rewound_is_sent_once(serve, client_of):
     with pytest.raises(UnreachableError) as unsent:
         client_of(nobody).upload(pipe, bucket="tests")
     assert not unsent.value.was_sent
-    server = serve(**{UPLOAD: LOST})
+    server = serve(**{UPLOAD: pipe.lose})
     with pytest.raises(UnreachableError) as lost:
         client_of(server).upload(pipe, bucket="tests")
     assert lost.value.was_sent
+    assert "cannot be rewound" in lost.value.__notes__[0]
     assert len(server.requests) == 1
 
 

@@ -19,9 +19,9 @@ from image_processor.client import (
 )
 from image_processor.client.bodies import PIECE_BYTES, Body, Content
 from image_processor.client.listening import MAX_EVENT_BYTES, Event, EventReader
-from image_processor.client.refusals import errors_by_code, refusal, retry_after
+from image_processor.client.refusals import entry_refusal, errors_by_code, refusal, retry_after
 from image_processor.client.retries import Patience, Retries
-from image_processor.errors import ImageProcessorError, UnavailableError
+from image_processor.errors import ImageProcessorError, RateLimitError, UnavailableError
 
 STREAM = (
     ": a comment\nretry: 1500\n\nid: 1\nevent: progress\ndata: {}\n\n"
@@ -79,11 +79,33 @@ def test_retry_after_is_a_number_or_a_date():
     assert retry_after({}) is None
 
 
+def test_a_date_counts_by_the_clock_of_who_named_it():
+    then = datetime(1999, 12, 31, 23, 59, tzinfo=UTC)
+    headers = {"date": format_datetime(then, usegmt=True)}
+    later = format_datetime(then + timedelta(seconds=30), usegmt=True)
+    assert retry_after({**headers, "retry-after": later}) == 30
+    said = {"code": "rate_limited", "message": "No.", "details": {"reset_at": "2000-01-01T00:01:00Z"}}
+    limited = entry_refusal(said, headers)
+    assert (type(limited), limited.retry_after_seconds, limited.status) == (RateLimitError, 120, 429)
+    assert entry_refusal({**said, "details": {"reset_at": "soon"}}, headers).retry_after_seconds == 60
+
+
+def test_the_limit_of_somebody_else_is_none_of_ours():
+    receipt = Receipt(job_id="one", image_id="two", status_url="/")
+    ours = {"x-ratelimit-limit": "50", "x-ratelimit-remaining": "49"}
+    reset = {"x-ratelimit-reset": "2026-11-08T15:00:00Z"}
+    assert receipt.with_headers(ours | reset).rate_limit.remaining == 49
+    assert receipt.with_headers({"x-ratelimit-limit": "50, 50;w=3600"}).rate_limit is None
+    assert receipt.with_headers(ours).rate_limit is None
+
+
 def test_pauses_grow_and_are_bounded():
     patience = Patience(Retries(attempts=30, first_pause_seconds=1, longest_pause_seconds=8))
     error = refusal(502, {}, b"")
     error.retry_after_seconds = 0
-    assert patience.pause_after(error) == 0
+    assert 0.5 <= patience.pause_after(error) <= 1
+    error.retry_after_seconds = 20
+    assert 20 <= patience.pause_after(error) <= 25
     lost = Patience(Retries(attempts=30, total_seconds=100, first_pause_seconds=1, longest_pause_seconds=8))
     pauses = [lost.pause_after(UnreachableError("Lost.")) for _ in range(6)]
     assert all(
@@ -141,3 +163,10 @@ def test_both_clients_have_the_same_methods_with_their_words():
         assert ours.__doc__
         assert ours.__name__ == theirs.__name__ == name
     assert inspect.signature(ImageProcessorClient.upload).return_annotation is Receipt
+
+
+@pytest.mark.parametrize("zone", ["+999999999999999", "GMT"])
+def test_a_date_beyond_any_number_is_none(zone):
+    date = f"Mon, 01 Jan 2024 {'0' if zone != 'GMT' else 10**12}:00:00 {zone}"
+    assert retry_after({"retry-after": date}) is None
+    assert retry_after({"retry-after": "Mon, 01 Jan 2024 00:00:00 GMT", "date": date}) == 0
