@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 import threading
 import weakref
@@ -120,9 +121,9 @@ class ImageProcessor:
         self._is_isolated = isolated
         self._turn = threading.Lock() if isolated else contextlib.nullcontext()
         """Waiting for the isolated engine is not to count against a call's deadline."""
-        self._folder = tempfile.TemporaryDirectory(prefix="image-processor-") if isolated else None
-        self._engine = _isolated_engine(Path(self._folder.name)) if self._folder else _local_engine()
-        self._give_back = weakref.finalize(self, _give_back, self._engine, self._folder)
+        self._folder = Path(tempfile.mkdtemp(prefix="image-processor-")) if isolated else None
+        self._engine = _isolated_engine(self._folder) if self._folder else _local_engine()
+        self._give_back = weakref.finalize(self, _give_back, self._engine, self._folder, os.getpid())
 
     def close(self) -> None:
         """Give back what is held; calls that come later raise InvalidRequestError."""
@@ -394,8 +395,7 @@ class ImageProcessor:
         """The source as a file, and an empty folder for the files that are made of it."""
         if not self._give_back.alive:
             raise InvalidRequestError("This processor is closed.")
-        parent = self._folder.name if self._folder else None
-        with tempfile.TemporaryDirectory(prefix="image-processor-", dir=parent) as name:
+        with tempfile.TemporaryDirectory(prefix="image-processor-", dir=self._folder) as name:
             folder = Path(name)
             yield (
                 stage(
@@ -446,10 +446,13 @@ def _isolated_engine(folder: Path) -> Engine:
     return IsolatedEngine(readable=(folder,), writable=(folder,))
 
 
-def _give_back(engine: Engine, folder: "tempfile.TemporaryDirectory[str] | None") -> None:
+def _give_back(engine: Engine, folder: Path | None, owner_pid: int) -> None:
+    """A process that was forked off with a copy of it must not end what its parent still uses."""
+    if os.getpid() != owner_pid:
+        return
     engine.close()
     if folder:
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

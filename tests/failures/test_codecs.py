@@ -131,16 +131,17 @@ def test_hanging_codecs_are_killed_at_the_deadline_and_their_slots_are_free_at_o
     clinic.assert_serves()
 
 
-def test_a_codec_that_runs_out_of_memory_is_a_crash_and_nobody_else_ends(clinic):
+def test_a_codec_that_runs_out_of_memory_fails_its_job_for_good_and_nobody_else_ends(clinic):
     before = {name: clinic.processes(name)[0].pid for name in ("api", "worker")}
     greedy = clinic.admit(IS_GREEDY)
-    clinic.wait_until(greedy, "retrying")
-    assert clinic.job(greedy) == ("retrying", None, 1, 1, 0)
-    assert "512 MiB of memory were not enough" in clinic.error(greedy)
+    clinic.wait_until(greedy, "failed", "retrying")
+    assert clinic.job(greedy) == ("failed", "rejected", 1, 0, 0)
+    assert "more than the 512 MiB of memory" in clinic.error(greedy)
     clinic.assert_serves()
     assert before == {name: clinic.processes(name)[0].pid for name in ("api", "worker")}
     with clinic.client() as client:
-        assert client.post(f"/jobs/{greedy}/cancel").is_success
+        answer = client.get(f"/api/v1/images/jobs/{greedy}/result")
+    assert (answer.status_code, answer.json()["error"]["details"]["code"]) == (422, "image_too_complex")
 
 
 def test_no_process_but_the_codec_has_libvips_in_its_memory(clinic):

@@ -214,6 +214,7 @@ class Engine(Protocol):
             UnsupportedFormatError: the bytes are not what `source_format` says, or cannot be decoded here.
             CorruptImageError: truncated or damaged.
             ImageTooLargeError: over `request.limits`, checked before the decode.
+            ImageTooComplexError: within them, and still in need of more memory than the engine has.
             EngineTimeoutError: `deadline_seconds` (wall clock) passed.
             EngineCrashedError: the process that decodes died.
         """

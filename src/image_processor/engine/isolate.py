@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,14 +26,16 @@ from image_processor.errors import (
     EngineCrashedError,
     EngineError,
     EngineTimeoutError,
+    ImageProcessorError,
+    ImageTooComplexError,
     InvalidRequestError,
 )
 from image_processor.telemetry import emit
 
 MEMORY_BYTES = 3072 * MIB
 """
-Measured with RLIMIT_DATA on 120 megapixels, all variants of the built-in presets and a quarter turn, in GiB:
-JPEG 1.4, PNG 1.4, interlaced 16-bit PNG with alpha 1.6, WebP 2.1, with alpha 2.7 (2.1 of it touched).
+What the built-in presets admit takes at most 2740 MiB (VmData): WebP with alpha of 100 megapixels, written
+anew as the original of `thumbnails`.
 """
 RECYCLE_RSS_BYTES = 512 * MIB
 """A child that keeps more than this between two jobs is replaced."""
@@ -48,6 +51,13 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """All that the child sees of the environment: nothing is handed down, so no secret is."""
 
+_SAYS_OUT_OF_MEMORY = re.compile(
+    r"memory allocation of \d+ bytes failed|failed to allocate \d+ bytes|bad_alloc"
+    r"|insufficient memory|out of memory|MemoryError",
+    re.IGNORECASE,
+)
+"""Last words of Rust, GLib, C++, libjpeg and Python, which end the process where there is no more memory."""
+
 T = TypeVar("T")
 Success = wire.Rendered | wire.Inspected
 Reader = Callable[[Success], T]
@@ -60,6 +70,10 @@ def _no_aside(_body: bytes) -> bool:
     return False
 
 
+class _WornOutError(Exception):
+    """Memory ran out in a child that had done other jobs: what they left may have been too much."""
+
+
 class IsolatedEngine:
     """
     An engine whose decoder runs in a process of its own, started when needed, replaced when worn or broken.
@@ -69,7 +83,7 @@ class IsolatedEngine:
     Args:
         readable: directories that originals lie in. They exist when the child starts.
         writable: directories that output directories lie in. They exist when the child starts.
-        memory_bytes: private memory of the child. One that needs more dies: EngineCrashedError.
+        memory_bytes: private memory of the child. What needs more is refused: ImageTooComplexError.
         max_jobs: renders and inspections after which the child is replaced.
         command: what to start instead of the codec; its arguments are added.
     """
@@ -117,7 +131,8 @@ class IsolatedEngine:
         """Make every variant of `request` in the child; raises what `Engine.render` says, and EngineError."""
         request = _absolute(request)
         job = wire.RenderJob(request=request, cpu_seconds=_cpu_seconds(deadline_seconds))
-        return self._do(job, deadline_seconds, partial(_rendering, request), _ProgressReader(on_progress))
+        new_reader = partial(_ProgressReader, _only_rising(on_progress) if on_progress else None)
+        return self._do(job, deadline_seconds, partial(_rendering, request), new_reader)
 
     def inspect(self, request: InspectRequest, *, deadline_seconds: float) -> Facts:
         """Find out in the child what an original is; raises what `Engine.inspect` says, and EngineError."""
@@ -145,13 +160,20 @@ class IsolatedEngine:
         job: wire.RenderJob | wire.InspectJob,
         deadline_seconds: float,
         read: Reader[T],
-        is_aside: IsAside = _no_aside,
+        new_aside: Callable[[], IsAside] = lambda: _no_aside,
     ) -> T:
         deadline = time.monotonic() + deadline_seconds
         frame = _frame(job)
-        with self._exclusive(deadline):
+
+        def attempt() -> T:
             child = self._ready_child(deadline)
-            return self._understand(child, self._ask(child, frame, deadline, is_aside), read)
+            return self._understand(child, self._ask(child, frame, deadline, new_aside()), read)
+
+        with self._exclusive(deadline):
+            try:
+                return attempt()
+            except _WornOutError:
+                return attempt()
 
     @contextmanager
     def _exclusive(self, deadline: float) -> Iterator[None]:
@@ -228,15 +250,21 @@ class IsolatedEngine:
         emit("engine.answer.refused", reason=reason)
         return EngineError(f"The answer of the process that decodes was refused: {reason}.")
 
-    def _crash(self, child: Child, code: int) -> EngineCrashedError:
-        cause = "it was interrupted" if self._is_interrupted else self._cause(code)
+    def _crash(self, child: Child, code: int) -> ImageProcessorError | _WornOutError:
+        is_out_of_memory = not self._is_interrupted and _ran_out_of_memory(child, code)
+        cause = "it was interrupted" if self._is_interrupted else _cause(code)
+        if is_out_of_memory:
+            cause = f"its {self._memory_bytes // MIB} MiB of memory were not enough"
         emit("engine.child.crashed", pid=child.pid, cause=cause, jobs=child.jobs, stderr=child.stderr)
-        return EngineCrashedError(f"The process that decodes died: {cause}.")
+        if not is_out_of_memory:
+            return EngineCrashedError(f"The process that decodes died: {cause}.")
+        return _WornOutError(cause) if child.jobs else self._too_complex()
 
-    def _cause(self, code: int) -> str:
-        if code == wire.EXIT_OUT_OF_MEMORY:
-            return f"its {self._memory_bytes // MIB} MiB of memory were not enough"
-        return f"it exited with {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
+    def _too_complex(self) -> ImageTooComplexError:
+        return ImageTooComplexError(
+            f"The image is too complex: to process it takes more than the {self._memory_bytes // MIB} MiB "
+            "of memory that one image may have here. With fewer pixels it takes less.",
+        )
 
 
 def _arguments(readable: tuple[Path, ...], writable: tuple[Path, ...], memory_bytes: int) -> tuple[str, ...]:
@@ -260,6 +288,27 @@ def _frame(job: wire.RenderJob | wire.InspectJob) -> bytes:
         return wire.frame(job)
     except ValueError as error:
         raise InvalidRequestError("The request is too long to be handed to the engine.") from error
+
+
+def _ran_out_of_memory(child: Child, code: int) -> bool:
+    return code == wire.EXIT_OUT_OF_MEMORY or bool(code and _SAYS_OUT_OF_MEMORY.search(child.stderr))
+
+
+def _cause(code: int) -> str:
+    return f"it exited with {code}" if code >= 0 else f"killed by {_signal_name(-code)}"
+
+
+def _only_rising(on_progress: OnProgress) -> OnProgress:
+    """A render that is begun anew is told of from where the first one ended."""
+    told = 0.0
+
+    def tell(share: float) -> None:
+        nonlocal told
+        if share > told:
+            told = share
+            on_progress(share)
+
+    return tell
 
 
 class _ProgressReader:

@@ -1,5 +1,6 @@
 """What inspect tells: of every format, of what cameras write, and of what strangers write to hurt."""
 
+import base64
 import random
 import struct
 import time
@@ -299,6 +300,17 @@ def test_orientation_does_not_change_the_hashes(tmp_path):
     )
     assert plain.blurhash[:6] == turned.blurhash[:6]
     assert plain.thumbhash[:6] == turned.thumbhash[:6]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "shape"), [(600, 300, (7, 4)), (300, 600, (4, 7)), (300, 300, (7, 7))]
+)
+def test_a_thumbhash_has_the_shape_of_its_picture(tmp_path, width, height, shape):
+    """Bits 16-18 of its header: terms along the shorter side, and whether that is the height."""
+    facts = inspect(tmp_path, sample_images.photo(width, height), thumbhash=True)
+    header = int.from_bytes(base64.b64decode(facts.thumbhash)[3:5], "little")
+    shorter, is_landscape = header & 7, header >> 15
+    assert ((7, shorter) if is_landscape else (shorter, 7)) == shape
 
 
 def test_pixels_that_are_cut_off_are_corrupt(tmp_path):

@@ -1,7 +1,13 @@
 """`never_larger`: lossless copies where the original's own coding is the shorter one, else less quality."""
 
+import numpy as np
 import pytest
+import pyvips
+from hypothesis import given
+from hypothesis import strategies as st
 
+from image_processor.engine.vips.save.never_larger import first_within
+from image_processor.engine.vips.save.webp_chunks import essential_chunks
 from image_processor.errors import InvalidOperationError
 from image_processor.pipeline import (
     AvifOutput,
@@ -93,3 +99,49 @@ def test_metadata_that_is_kept_is_worth_more_than_the_bytes_of_a_png(tmp_path):
     data = kept(tmp_path, original, PngOutput(compression=0), kind="png", metadata="all")
     assert len(data) > len(original)
     assert len(kept(tmp_path, original, PngOutput(compression=0), kind="png")) <= len(original)
+
+
+def webp_with_metadata(*, flat=False, **settings) -> bytes:
+    """With alpha, EXIF, XMP, a chunk that nobody knows and bytes behind the end; coded as short as can be."""
+    image = pyvips.Image.new_from_buffer(sample_images.photo(96, 72), "")
+    if not flat:
+        image = image.bandjoin(pyvips.Image.xyz(image.width, image.height)[0].cast("uchar"))
+    image = image.copy(interpretation="srgb")
+    for field in ("exif-data", "xmp-data"):
+        image.set_type(pyvips.GValue.blob_type, field, b"Exif\0\0II*\0" + sample_images.MARKER)
+    data = image.webpsave_buffer(effort=6, keep="exif|xmp", **settings)
+    unknown = b"NOBD" + len(sample_images.MARKER).to_bytes(4, "little") + sample_images.MARKER
+    unknown += bytes(len(unknown) % 2)
+    length = len(data) - 8 + len(unknown)
+    return data[:4] + length.to_bytes(4, "little") + data[8:] + unknown + sample_images.MARKER
+
+
+@pytest.mark.parametrize("settings", [{"Q": 20}, {"Q": 20, "flat": True}, {"lossless": True}])
+def test_a_still_webp_is_at_worst_its_own_pixels_without_what_it_carried(tmp_path, settings):
+    original = webp_with_metadata(**settings)
+    data = kept(tmp_path, original, WebpOutput(quality=100), kind="webp")
+    assert len(data) < len(original)
+    assert sample_images.MARKER not in data
+    assert not {b"EXIF", b"XMP ", b"NOBD"} & {data[at : at + 4] for at in range(len(data))}
+    if "Q" in settings:
+        own, its = (pyvips.Image.webpload_buffer(file) for file in (original, data))
+        assert np.array_equal(own.numpy(), its.numpy())
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", sample_images.webp()[:-9], sample_images.animated_webp()])
+def test_neither_an_animation_nor_a_part_of_a_webp_is_copied(data):
+    assert essential_chunks(data) is None
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=7), most=st.integers(0, 70))
+def test_of_ever_shorter_files_the_first_that_fits_is_found_without_trying_them_all(lengths, most):
+    lengths.sort(reverse=True)
+    tried = []
+
+    def code(at):
+        tried.append(at)
+        return bytes(lengths[at])
+
+    fitting = [length for length in lengths if length <= most]
+    assert len(first_within(most, code, len(lengths))) == (fitting or lengths[-1:])[0]
+    assert len(tried) == len(set(tried)) <= 3

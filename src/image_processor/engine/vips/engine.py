@@ -18,7 +18,7 @@ from image_processor.engine.base import (
 )
 from image_processor.engine.vips.dominant import dominant_color
 from image_processor.engine.vips.facts import inspect
-from image_processor.engine.vips.failures import writing
+from image_processor.engine.vips.failures import within_memory, writing
 from image_processor.engine.vips.gain_map import (
     GainMap,
     add_gain_map,
@@ -64,13 +64,16 @@ class VipsEngine:
     ) -> Rendering:
         """Make every variant of `request`; raises what `Engine.render` says, and MemoryError."""
         header = read_header(request)
-        pipeline, trims = without_trims(request.pipeline, header, request.limits)
-        plan = make_plan(pipeline, request.source_format, header.upright, request.limits)
-        return _Render(header, plan, trims, request.output_directory, _Work(header, plan, on_progress)).run()
+        with within_memory():
+            pipeline, trims = without_trims(request.pipeline, header, request.limits)
+            plan = make_plan(pipeline, request.source_format, header.upright, request.limits)
+            work = _Work(header, plan, on_progress)
+            return _Render(header, plan, trims, request.output_directory, work).run()
 
     def inspect(self, request: InspectRequest, *, deadline_seconds: float) -> Facts:  # noqa: ARG002
         """The facts of an original; raises what `Engine.inspect` says, and MemoryError."""
-        return inspect(request)
+        with within_memory():
+            return inspect(request)
 
     def interrupt(self) -> None:
         """Nothing: there is no other process to stop."""

@@ -24,7 +24,7 @@ from image_processor.engine.vips.plan import make_plan
 from image_processor.engine.vips.prepare import prepare
 from image_processor.engine.vips.sample import take_sample
 from image_processor.engine.vips.thumbhash import LONGEST_SIDE, thumbhash
-from image_processor.pipeline import ImageFormat, Pipeline, PngOutput, Resize, Variant
+from image_processor.pipeline import Fit, ImageFormat, Pipeline, PngOutput, Resize, Variant
 
 SMALL_SIDE = 256
 """What the pixels are decoded for: a sample of means can still be taken from it."""
@@ -36,7 +36,11 @@ MAX_DELAY_MS = 24 * 60 * 60 * 1000
 
 _SMALL = Pipeline(
     variants=(
-        Variant(name="small", operations=(Resize(width=SMALL_SIDE, height=SMALL_SIDE),), output=PngOutput()),
+        Variant(
+            name="small",
+            operations=(Resize(width=SMALL_SIDE, height=SMALL_SIDE, fit=Fit.INSIDE),),
+            output=PngOutput(),
+        ),
     )
 )
 _SPACES: Mapping[str, ColorSpace] = {

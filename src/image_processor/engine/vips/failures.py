@@ -18,8 +18,15 @@ from image_processor.errors import (
 
 MAX_REASON_LENGTH = 200
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|insufficient memory|cannot allocate|error creating thread", re.IGNORECASE
+    r"out of memory|insufficient memory|(cannot|failed to) allocate|error creating thread"
+    r"|picture memory error|memory allocation error(?!: security limit)|unable to encode",
+    re.IGNORECASE,
 )
+"""
+As libvips and its libraries say it. "unable to encode" is what libvips makes of every error of libwebp's
+encoder; as the sizes are checked before, what is left of them is a lack of memory. A security limit is
+the file's fault.
+"""
 _NO_DECODER = re.compile(r"not configured|not supported|unsupported|no decod", re.IGNORECASE)
 _LOADER = re.compile(r"^\w+: ")
 _DISK_FULL = re.compile(r"no space left|disk quota", re.IGNORECASE)
@@ -59,8 +66,23 @@ def writing(target: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Between decoding and writing: MemoryError where memory runs out; all else that fails is as it was."""
+    try:
+        yield
+    except pyvips.Error as error:
+        _raise_if_out_of_memory(error)
+        raise
+
+
+def is_out_of_memory(said: str) -> bool:
+    """Whether a library's message is about a lack of memory."""
+    return bool(_OUT_OF_MEMORY.search(said))
+
+
 def _raise_if_out_of_memory(error: pyvips.Error) -> None:
-    if _OUT_OF_MEMORY.search(str(error)):
+    if is_out_of_memory(str(error)):
         raise MemoryError(str(error)) from error
 
 

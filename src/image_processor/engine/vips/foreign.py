@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 import pyvips
 
+from image_processor.engine.vips.failures import is_out_of_memory
 from image_processor.errors import CorruptImageError, UnsupportedFormatError
 
 MAX_REASON_LENGTH = 200
 P3_PRIMARIES = 12
 """ITU-T H.273, table 2: SMPTE EG 432-1, whose transfer curve in pictures is that of sRGB."""
+HEIC_PIXEL_BYTES = 12
+"""Twice of what a decode takes at its highest."""
 _FAULTS = (OSError, ValueError, RuntimeError, SyntaxError, EOFError, LookupError, TypeError, struct.error)
 """What the two libraries raise for files that they cannot make sense of."""
 PROFILE = "icc-profile-data"
@@ -40,7 +43,9 @@ def read_heic(path: Path) -> pyvips.Image:
     """The primary picture, upright: libheif has turned it as the file says."""
     with _reading():
         file = _open_heic(path)
-        announced, pixels = file.size, file.data
+        announced = file.size
+        with _room_for(announced):
+            pixels = file.data
         if file.size != announced or file.stride * file.size[1] != len(pixels):
             raise CorruptImageError("The image is damaged: its header and its pixels give different sizes.")
         layout = _heic_header(file)
@@ -171,8 +176,18 @@ def _with_fields(image: pyvips.Image, fields: Mapping[str, bytes]) -> pyvips.Ima
 
 
 @contextmanager
+def _room_for(size: tuple[int, int]) -> Iterator[None]:
+    """What libheif takes for damage may be a lack of memory: MemoryError where there is too little."""
+    try:
+        yield
+    except _FAULTS:
+        bytearray(size[0] * size[1] * HEIC_PIXEL_BYTES)
+        raise
+
+
+@contextmanager
 def _reading() -> Iterator[None]:
-    """What fails inside is the image's fault; what the library says of it is kept as the cause."""
+    """What fails inside is the image's fault, or MemoryError; what the library says is kept as the cause."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -180,6 +195,8 @@ def _reading() -> Iterator[None]:
         raise
     except _FAULTS as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0][:MAX_REASON_LENGTH].rstrip(" .")
+        if is_out_of_memory(reason):
+            raise MemoryError(reason) from error
         if "nsupported" in reason:
             raise UnsupportedFormatError(
                 f"The image is coded in a way that cannot be decoded here: {reason}."

@@ -40,8 +40,15 @@ EFFORTS: Mapping[Optimize, Effort] = {
 }
 """Effort 2 takes half the time of effort 4 for 2 to 3 % more bytes; see bench/."""
 
-MOST_WITH_ALPHA = 5
-"""With effort 6 transparency takes 14 times as long as with 5, for 3 % fewer bytes."""
+MOST_WITH_ALPHA = ((4_000_000, 5), (16_000_000, 3))
+"""
+The highest effort with transparency, up to so many pixels over all frames; above them 0. libwebp codes it
+without loss, in seconds and bytes of memory a pixel: 6 takes 14 times as long as 5 for 3 % fewer bytes,
+5 takes 0.8 s a megapixel and 36 bytes, 3 takes 0.5 and 28 for files 7 % longer, 0 takes 0.17 and 24 for
+20 % longer.
+"""
+MOST_WITHOUT_ALPHA = ((16_000_000, 6),)
+"""The same of opaque pictures, above them 4: half of the 0.28 s a megapixel of effort 6."""
 LOWER_BY_AT_MOST = 16
 """Sharp colour is tried at so much less quality, and above: on photos it gains 0 to 12."""
 JUDGED_WHOLE_PIXELS = 1_000_000
@@ -73,8 +80,14 @@ def save_webp(picture: Picture, output: WebpOutput, target: Target) -> None:
 
 
 def _effort(picture: Picture, optimize: Optimize) -> int:
-    effort = EFFORTS[optimize].of(picture.size.pixels * len(picture.frames))
-    return min(effort, MOST_WITH_ALPHA) if picture.first.hasalpha() else effort
+    pixels = picture.size.pixels * len(picture.frames)
+    return min(EFFORTS[optimize].of(pixels), _most_effort(pixels, has_alpha=picture.first.hasalpha()))
+
+
+def _most_effort(pixels: int, *, has_alpha: bool) -> int:
+    """What the time and the memory for an image leave room for."""
+    steps, beyond = (MOST_WITH_ALPHA, 0) if has_alpha else (MOST_WITHOUT_ALPHA, 4)
+    return next((effort for most, effort in steps if pixels <= most), beyond)
 
 
 def _coding(picture: Picture, output: WebpOutput, optimize: Optimize) -> Coding:
