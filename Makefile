@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
+SOAKED := tests/conformance tests/failures/test_races.py tests/unit/engine/test_chains.py \
+	$(addprefix tests/acceptance/test_,commands.py death.py deployment.py load.py openapi.py photos.py s3_large.py soak.py)
+
 help: ## List the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -18,7 +21,7 @@ serve: $(VENV)/.runtime ## Start the whole service on 127.0.0.1:8000, data under
 
 test: setup ## All tests, on all processors; those that measure by themselves
 	$(BIN)/pytest $(PARALLEL) -m "not alone" --ignore tests/s3_images
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep -rl --include='*.py' 'mark\.alone' tests)
 	$(BIN)/pytest $(PARALLEL) tests/s3_images --cov=src/image_processor/s3_images --cov-fail-under=85
 	cd examples/pockitflyer_backend && ../../$(BIN)/pytest
 
@@ -33,8 +36,8 @@ format: setup ## Format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: setup ## The long form of the tests that kill, count memory or chain operations
-	SOAK=1 $(BIN)/pytest -s tests/acceptance/test_death.py tests/acceptance/test_soak.py tests/acceptance/test_photos.py tests/acceptance/test_openapi.py tests/acceptance/test_deployment.py tests/unit/engine/test_chains.py
+soak: setup ## The long form of the tests that kill, flood, count memory, chain operations or ask at random
+	SOAK=1 $(BIN)/pytest -s --timeout 1800 $(SOAKED)
 
 chaos: setup ## Kill, freeze and flush everything while jobs run, on every database and queue; CHAOS_SEED=n repeats a plan
 	CHAOS=1 $(BIN)/pytest -s tests/chaos

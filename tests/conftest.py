@@ -1,11 +1,15 @@
 """Fixtures that every distance of test shares."""
 
+import functools
+import os
 import signal
+import ssl
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from hypothesis import settings
 
@@ -21,6 +25,26 @@ PHOTOS = Path(__file__).parents[2] / "shared" / "photos"
 # A busy machine is no fault of the example at hand.
 settings.register_profile("patient", parent=settings(), deadline=None)
 settings.load_profile("patient")
+_new_context = httpx.create_ssl_context
+
+
+@functools.cache
+def _context_of(_places: tuple[str | None, ...]) -> ssl.SSLContext:
+    return _new_context()
+
+
+def _shared_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+    """To read the certificates of the world takes 60 ms, which is most of what a short-lived client costs."""
+    if verify is True and cert is None and trust_env:
+        return _context_of((os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")))
+    return _new_context(verify, cert, trust_env)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_are_read_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", _shared_context)
+        yield
 
 
 def pytest_configure() -> None:

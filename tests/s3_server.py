@@ -10,7 +10,9 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import boto3
 import botocore.exceptions
@@ -117,7 +119,7 @@ class S3Server:
             if httpx.get(self.url, timeout=2).status_code >= 500:
                 return False
             bucket = self.new_bucket("ready")
-            self.client().put_object(Bucket=bucket, Key="ready", Body=b"ready")
+            self._own_client.put_object(Bucket=bucket, Key="ready", Body=b"ready")
         except (httpx.TransportError, botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
             return False
         return True
@@ -142,8 +144,13 @@ class S3Server:
     def new_bucket(self, prefix: str = "test") -> str:
         """The name of an empty bucket."""
         name = f"{prefix}-{uuid.uuid4().hex[:12]}"
-        self.client().create_bucket(Bucket=name)
+        self._own_client.create_bucket(Bucket=name)
         return name
+
+    @cached_property
+    def _own_client(self) -> Any:
+        """To make one takes longer than what it is asked."""
+        return self.client()
 
     def kill(self) -> None:
         """End it at once."""

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from pysqlite3 import dbapi2 as sqlite3
 
+from command_nursery import command_nursery
 from image_processor.testing import sample_images
 from running_service import Service, upload, wait_for_result
 
@@ -45,9 +46,25 @@ output = { format = "jpeg" }
 """
 
 
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory):
+    with command_nursery(tmp_path_factory.mktemp("nursery")) as nursery:
+        yield nursery
+
+
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, nursery):
     """Runs a command to its end in the test's folder, with an environment that knows nothing of ours."""
+
+    def run(*arguments, **environment):
+        return nursery.run([*map(str, arguments)], tmp_path, scrubbed(tmp_path) | environment)
+
+    return run
+
+
+@pytest.fixture
+def run_anew(tmp_path):
+    """The same with an interpreter of its own, as a user starts it: one of each command at least."""
 
     def run(*arguments, **environment):
         return subprocess.run(
@@ -111,16 +128,16 @@ class TestHelp:
         for word in words:
             assert word in done.stdout
 
-    def test_an_unknown_option_is_exit_code_2(self, run):
-        done = run("serve", "--prot", "1")
+    def test_an_unknown_option_is_exit_code_2(self, run_anew):
+        done = run_anew("serve", "--prot", "1")
         assert done.returncode == 2
         assert "No such option" in done.stderr
         assert "Traceback" not in done.stderr
 
 
 class TestToken:
-    def test_prints_the_token_alone(self, run):
-        done = run("token", "--sub", "me", JWT_SECRET_KEY=SECRET)
+    def test_prints_the_token_alone(self, run_anew):
+        done = run_anew("token", "--sub", "me", JWT_SECRET_KEY=SECRET)
         assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
         claims = jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])
         assert claims["sub"] == "me"
@@ -149,12 +166,19 @@ class TestServeRefuses:
     def test_no_secret_or_one_that_everybody_knows(self, run, secret):
         assert_refused(run("serve", "--port", "0", JWT_SECRET_KEY=secret), "JWT_SECRET_KEY", "--dev")
 
+    @pytest.mark.parametrize(("algorithm", "size"), [("HS256", 31), ("HS512", 63)])
+    def test_a_secret_that_can_be_found_by_trying(self, run, algorithm, size):
+        done = run("serve", "--port", "0", JWT_SECRET_KEY=size * "x", JWT_ALGORITHM=algorithm)
+        assert_refused(done, f"less than {size + 1} bytes", "openssl rand -hex 32", "--dev")
+
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
     def test_development_mode_for_strangers(self, run, host):
         assert_refused(run("serve", "--dev", "--host", host, "--port", "0"), "127.0.0.1", host)
 
-    def test_no_authentication_for_strangers(self, run):
-        done = run("serve", "--host", "0.0.0.0", "--port", "0", JWT_SECRET_KEY=SECRET, AUTH_REQUIRED="false")
+    def test_no_authentication_for_strangers(self, run_anew):
+        done = run_anew(
+            "serve", "--host", "0.0.0.0", "--port", "0", JWT_SECRET_KEY=SECRET, AUTH_REQUIRED="false"
+        )
         assert_refused(done, "AUTH_REQUIRED", "loopback")
 
     def test_a_port_in_use(self, run):
@@ -194,8 +218,8 @@ class TestServeRefuses:
     def test_a_setting_out_of_its_range(self, run, setting, value):
         assert_refused(run("serve", "--dev", **{setting: value}), setting)
 
-    def test_and_leaves_no_process(self, run, tmp_path):
-        run("serve")
+    def test_and_leaves_no_process(self, run_anew, tmp_path):
+        run_anew("serve")
         mine = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(tmp_path)]
         assert mine == []
 
@@ -310,9 +334,9 @@ def states(service: Service) -> list[tuple[str, int]]:
 
 
 class TestServeStops:
-    def test_sigterm_finishes_what_runs_and_leaves_no_process(self, start_service, camera_photo):
+    def test_sigterm_finishes_what_runs_and_leaves_no_process(self, start_service, heavy_photo):
         service = start_service()
-        processes = busy(service, camera_photo)
+        processes = busy(service, heavy_photo)
         running = service.rows("select job_id from processing_jobs where status = 'processing'")
         service.process.terminate()
         assert service.process.wait(STOP_SECONDS) == 0
@@ -322,9 +346,9 @@ class TestServeStops:
         assert set(states.values()) <= {"completed", "pending"}
         assert service.rows("select sum(crash_count) from processing_jobs") == [(0,)]
 
-    def test_a_second_sigterm_hands_the_jobs_back_with_their_attempts(self, start_service, camera_photo):
+    def test_a_second_sigterm_hands_the_jobs_back_with_their_attempts(self, start_service, heavy_photo):
         service = start_service()
-        processes = busy(service, camera_photo)
+        processes = busy(service, heavy_photo)
         service.process.terminate()
         service.wait_for(lambda: "worker.stopping" in "".join(service.log), "the worker to stop claiming")
         service.process.terminate()
@@ -336,10 +360,10 @@ class TestServeStops:
         )
         assert left == [("pending", 0, 0)]
 
-    def test_ctrl_c_in_a_terminal_is_one_sigterm(self, start_service, camera_photo):
+    def test_ctrl_c_in_a_terminal_is_one_sigterm(self, start_service, heavy_photo):
         """The terminal sends SIGINT to every process of its foreground group."""
         service = start_service()
-        processes = busy(service, camera_photo)
+        processes = busy(service, heavy_photo)
         groups = {os.getpgid(process.pid) for process in processes}
         assert len(groups) >= 3, "the members are not in the terminal's group"
         service.process.send_signal(signal.SIGINT)
@@ -347,9 +371,9 @@ class TestServeStops:
         assert not [process for process in processes if is_alive(process)]
         assert "job.released" not in "".join(service.log)
 
-    def test_kill_9_of_the_parent_leaves_no_process_and_no_listener(self, start_service, camera_photo):
+    def test_kill_9_of_the_parent_leaves_no_process_and_no_listener(self, start_service, heavy_photo):
         service = start_service()
-        processes = busy(service, camera_photo)
+        processes = busy(service, heavy_photo)
         service.process.kill()
         wait_until(lambda: not any(map(is_alive, processes)))
         host, _, port = service.url.removeprefix("http://").partition(":")
@@ -357,9 +381,9 @@ class TestServeStops:
             pass  # nobody holds it
         assert not at_work(service), "the worker was asked, and had time to finish"
 
-    def test_the_next_start_goes_on_where_the_rows_say(self, start_service, camera_photo):
+    def test_the_next_start_goes_on_where_the_rows_say(self, start_service, heavy_photo):
         first = start_service()
-        busy(first, camera_photo)
+        busy(first, heavy_photo)
         first.process.terminate()
         assert first.process.wait(STOP_SECONDS) == 0
         assert first.rows("select 1 from processing_jobs where status = 'pending'")
@@ -368,8 +392,8 @@ class TestServeStops:
 
 
 class TestDoctor:
-    def test_a_sound_installation_is_exit_code_0(self, run):
-        done = run("doctor", JWT_SECRET_KEY=SECRET, COLUMNS="300")
+    def test_a_sound_installation_is_exit_code_0(self, run_anew):
+        done = run_anew("doctor", JWT_SECRET_KEY=SECRET, COLUMNS="300")
         assert (done.returncode, done.stderr) == (0, "")
         for name in ("python", "secret", "sqlite", "database", "storage", "codec memory bytes"):
             assert f" {name} " in done.stdout
@@ -462,12 +486,12 @@ class TestProcess:
         assert done.returncode == 0, done.stderr
         assert names(tmp_path / "out") == [f"link_{size}.webp" for size in WEB]
 
-    def test_bad_files_are_named_and_the_others_done(self, run, pictures, tmp_path):
+    def test_bad_files_are_named_and_the_others_done(self, run_anew, pictures, tmp_path):
         whole = sample_images.photo(320, 240)
         (pictures / "broken [x].jpg").write_bytes(whole[: len(whole) // 2])
         (pictures / "notes.txt").write_text("Dear diary, today I was no picture.")
         (pictures / "empty.jpg").touch()
-        done = run("process", pictures, "--output", "out", "--workers", "2")
+        done = run_anew("process", pictures, "--output", "out", "--workers", "2")
         assert done.returncode == 1
         for name in ("broken [x].jpg", "notes.txt", "empty.jpg"):
             assert f"{name}: " in done.stderr
@@ -556,10 +580,10 @@ class TestProcess:
                 assert not image.getexif()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_stopped_in_mid_work_it_leaves_nothing_of_its_own(self, tmp_path, camera_photo, number):
+    def test_stopped_in_mid_work_it_leaves_nothing_of_its_own(self, tmp_path, heavy_photo, number):
         (tmp_path / "in").mkdir()
         for count in range(6):
-            (tmp_path / "in" / f"{count}.jpg").write_bytes(camera_photo)
+            (tmp_path / "in" / f"{count}.jpg").write_bytes(heavy_photo)
         out = tmp_path / "out"
         process = subprocess.Popen(
             [*COMMAND, "process", "in", "--output", "out", "--workers", "1"],

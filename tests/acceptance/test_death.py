@@ -55,9 +55,9 @@ def _assert_each_completed_once(service: Service, accepted: list[str]) -> None:
 
 
 @pytest.mark.parametrize("victim", ["worker", "codec"])
-def test_a_killed_worker_or_decoder_loses_nothing(start_service, camera_photo, victim):
+def test_a_killed_worker_or_decoder_loses_nothing(start_service, heavy_photo, victim):
     service = start_service()
-    accepted = _rounds(service, victim, camera_photo)
+    accepted = _rounds(service, victim, heavy_photo)
     assert len(accepted) == KILLS * UPLOADS_A_ROUND
     _assert_each_completed_once(service, accepted)
     tried_again = service.rows("select count(*) from image_upload_events where event_type = 'retrying'")[0][0]
@@ -65,14 +65,14 @@ def test_a_killed_worker_or_decoder_loses_nothing(start_service, camera_photo, v
     assert tried_again >= KILLS // 2, "the kills hit nothing: this test proves nothing"
 
 
-def test_a_killed_api_loses_nothing_that_it_accepted(start_service, camera_photo):
+def test_a_killed_api_loses_nothing_that_it_accepted(start_service, heavy_photo):
     service = start_service()
     accepted: list[str] = []
     broken = 0
     for _ in range(KILLS):
         with service.client() as client:
-            accepted += [upload(client, camera_photo).raise_for_status().json()["job_id"]]
-        broken += _killed_during_an_upload(service, camera_photo)
+            accepted += [upload(client, heavy_photo).raise_for_status().json()["job_id"]]
+        broken += _killed_during_an_upload(service, heavy_photo)
     assert broken == KILLS
     with service.client() as client:
         for job_id in accepted:

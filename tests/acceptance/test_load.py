@@ -24,6 +24,7 @@ from flood import (
 )
 from image_processor.jobs import Database
 from image_processor.testing import sample_images
+from running_service import IS_SOAK
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -34,7 +35,7 @@ GATED_WORKER = Path(__file__).parents[1] / "integration" / "gated_worker.py"
 DRAIN_SECONDS = 300
 ANSWER_SECONDS = 0.5
 """Within which a job is accepted while the broker is down."""
-KINDS = [("redis", 1000, SLOTS - 1), ("embedded", 200, 0)]
+KINDS = [("redis", 1000 if IS_SOAK else 300, SLOTS - 1), ("embedded", 200, 0)]
 """The queue, how many jobs, and how many may be overtaken: one of each slot that has heard of it already."""
 
 
@@ -109,7 +110,9 @@ def test_all_complete_and_the_most_urgent_first(environment, tmp_path, backend, 
             claims = claimed_priorities(database)
     assert len(claims) == count
     assert overtaken(claims) <= may_be_overtaken
-    assert "failed" not in (tmp_path / "worker.log").read_text() + api.log.read_text()
+    logs = (tmp_path / "worker.log").read_text() + api.log.read_text()
+    # A busy machine may be late for the broker; the dispatcher hints again.
+    assert [line for line in logs.splitlines() if "failed" in line and "publish.failed" not in line] == []
     median, p99, most = quantiles(answers)
     print(
         f"\n{backend}: submit {median:.0f} ms, p99 {p99:.0f} ms, most {most:.0f} ms, "

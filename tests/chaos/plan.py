@@ -96,16 +96,16 @@ class Shape:
 
 
 SHORT = Shape(
-    jobs=48,
-    workers=4,
+    jobs=36,
+    workers=3,
     slots=2,
-    span=4.0,
+    span=3.0,
     lease=1.0,
     settle=90.0,
     faults={
-        Fault.KILL_WORKER: 8,
+        Fault.KILL_WORKER: 5,
         Fault.STOP_WORKER: 1,
-        Fault.FREEZE_WORKER: 3,
+        Fault.FREEZE_WORKER: 2,
         Fault.KILL_CODEC: 2,
         Fault.KILL_CLIENT: 1,
         Fault.KILL_SWEEPER: 1,

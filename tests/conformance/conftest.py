@@ -3,17 +3,41 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from conformance.deployment import Deployment
 from fault_proxy import FaultProxy, Mode
 from postgres_server import PostgresServer
+from running_service import IS_SOAK
 from valkey_server import valkey_server
 
 DATABASES = ("sqlite", "postgresql")
 TRANSPORTS = ("embedded", "redis", "celery")
 COMBINATIONS = [f"{database}-{transport}" for database in DATABASES for transport in TRANSPORTS]
+IN_FULL = ("sqlite-embedded", "sqlite-celery", "postgresql-redis")
+"""Each database and each transport once; the others do what lies between the two, and all in `make soak`."""
+BETWEEN_THE_TWO = (
+    "test_uploads_and_jobs_complete",
+    "test_what_a_killed_worker_left_another_one_finishes",
+    "test_what_a_broker_forgets_is_dispatched_again",
+    "test_of_many_claims_one_wins_and_a_waiting_job_is_cancelled_at_once",
+    "test_at_the_end_nothing_is_lost_and_nothing_is_left",
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    left_out = [item for item in items if not (IS_SOAK or _is_wanted(item))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_wanted(item) -> bool:
+    if item.path.parent != Path(__file__).parent or not hasattr(item, "callspec"):
+        return True
+    return item.callspec.params["combination"] in IN_FULL or item.originalname in BETWEEN_THE_TWO
 
 
 @dataclass

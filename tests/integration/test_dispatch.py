@@ -15,6 +15,9 @@ from image_processor.jobs.dispatch import LOST_SECONDS, DispatchRepository
 from image_processor.jobs.workers import WorkerRepository
 from integration.jobs.job_samples import UNLIMITED, an_upload
 from integration.workshop import PATIENCE_SECONDS
+from migrated import put_migrated
+
+TABLES = ("processing_jobs", "images", "image_upload_events", "workers", "transport_epochs")
 
 
 class Desk:
@@ -54,11 +57,23 @@ class Desk:
         return [job.job_id for job in self.dispatch.take(limit)]
 
 
+@pytest.fixture(scope="module")
+def migrated_url(postgres):
+    """One database for all tests, each of which leaves it empty: quicker than a new one."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop_database(url)
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def desk(request, tmp_path):
     is_file = request.param == "sqlite"
-    desk = Desk(tmp_path / "processor.db" if is_file else request.getfixturevalue("postgres_url"))
+    desk = Desk(
+        put_migrated(tmp_path / "processor.db") if is_file else request.getfixturevalue("migrated_url")
+    )
     yield desk
+    for table in () if is_file else TABLES:
+        desk.execute(f"delete from {table}")
     desk.database.close()
 
 

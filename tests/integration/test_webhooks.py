@@ -20,6 +20,7 @@ from image_processor.worker import courier
 from image_processor.worker.courier import Couriers
 from integration.post_office import PostOffice, at_work
 from integration.workshop import in_thread
+from migrated import put_migrated
 from webhook_receiver import KEY, PATIENCE_SECONDS, SECRET, Receiver
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "howto" / "receive-webhooks.md"
@@ -27,7 +28,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "howto" / "receive-webhooks.md"
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "jobs.db"
+    return put_migrated(tmp_path / "jobs.db")
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from image_processor.testing import sample_images
 from image_processor.testing.fake_engine import FakeEngine
 from image_processor.transports.base import Transport
 from image_processor.transports.embedded import EmbeddedTransport
+from migrated import put_migrated
 
 FREE = FetchTurns(2, lambda _user_id: False)
 
@@ -65,7 +66,7 @@ class Workshop:
     """Every event that was emitted, oldest first."""
 
     def __post_init__(self):
-        self.path = self.folder / "processor.db"
+        self.path = put_migrated(self.folder / "processor.db")
         self.database = Database.open(self.path, busy_timeout_seconds=BUSY_SECONDS)
         self.database.migrate()
         together = {"policy": AT_ONCE, "purge_grace_seconds": self.grace_seconds}

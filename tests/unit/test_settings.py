@@ -2,6 +2,7 @@
 
 import base64
 import math
+import secrets
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -409,7 +410,51 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch, name):
 @pytest.mark.parametrize("secret", ["", *sorted(EXAMPLE_SECRETS)])
 def test_no_secret_and_printed_ones_are_nobodys_own(secret):
     assert not Settings(jwt_secret_key=secret).has_own_secret()
-    assert Settings(jwt_secret_key=f"{secret} and more").has_own_secret()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "change-me-to-a-long-and-random-string",
+        "CHANGE_ME" + "0" * 64,
+        "Replace this with the output of openssl rand",
+        "your-super-secret-jwt-key-of-32-bytes",
+        "<your secret key, at least 32 characters>",
+        "dev-secret-key-0123456789abcdef0123456789",
+        "supersecretsupersecretsupersecret",
+    ],
+)
+def test_variations_of_printed_secrets_are_nobodys_own(secret):
+    assert not Settings(jwt_secret_key=secret).has_own_secret()
+    assert not Settings(jwt_secret_key="x" * 32, jwt_previous_secrets=(secret,)).has_own_secret()
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [secrets.token_hex(32), "the secret of a changeling, not an example"],
+    ids=["random", "words"],
+)
+def test_other_secrets_are_ones_own(secret):
+    assert Settings(jwt_secret_key=secret).has_own_secret()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "secret", "previous", "is_short"),
+    [
+        ("HS256", "x" * 31, (), True),
+        ("HS256", "x" * 32, (), False),
+        ("HS256", "ü" * 16, (), False),
+        ("HS384", "x" * 47, (), True),
+        ("HS512", "x" * 63, (), True),
+        ("HS512", "x" * 64, (), False),
+        ("HS256", "x" * 32, ("x" * 31,), True),
+        ("RS256", "x" * 31, (), True),
+        ("RS256", "", (), False),
+    ],
+)
+def test_a_secret_is_as_long_as_its_hash(algorithm, secret, previous, is_short):
+    settings = Settings(jwt_algorithm=algorithm, jwt_secret_key=secret, jwt_previous_secrets=previous)
+    assert settings.has_short_secret() is is_short
 
 
 @pytest.mark.parametrize(
