@@ -1,0 +1,1 @@
+"""Parts for frameworks that are not ours: each is an extra, and nothing else imports them."""

@@ -1,0 +1,1 @@
+"""Commands for those who run a project. What they do lives in `rebuilding`, `verification`, `pruning`."""
