@@ -1,0 +1,8 @@
+"""The entry for WSGI servers."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "pockitflyer_backend.settings")
+application = get_wsgi_application()

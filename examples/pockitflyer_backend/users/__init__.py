@@ -1,0 +1,1 @@
+"""People: their profiles, and the page on which they choose a picture."""
