@@ -21,7 +21,7 @@ from valkey_server import free_port
 pytestmark = needs_nginx
 
 KEY = "tests/processed/medium/a_medium.webp"
-OF_EACH_ANSWER = {"date", "etag", "last-modified", "connection", "vary", "content-length"}
+OF_EACH_ANSWER = {"date", "etag", "last-modified", "connection", "vary", "content-length", "x-request-id"}
 OF_NGINX = {"server", "strict-transport-security"}
 
 

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from pockitflyer_backend.databases import database
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-DEBUG = os.environ.get("DEBUG", "1") != "0"
+DEBUG = os.environ.get("DEBUG", "1") == "1"
 SECRET_KEY = os.environ.get("SECRET_KEY") or ("only for development" if DEBUG else "")
 if not SECRET_KEY:
     raise ImproperlyConfigured("Without DEBUG, the environment has to name a SECRET_KEY.")

@@ -1,6 +1,10 @@
 """The page of a person's picture, through Django's own client."""
 
+import runpy
+from importlib.util import find_spec
+
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -90,3 +94,12 @@ def test_a_person_who_goes_takes_the_files_along(client, ada, picture, stored):
     ada.delete()
 
     assert stored() == []
+
+
+def test_whatever_is_not_debug_is_for_the_public(monkeypatch):
+    """DEBUG=false is meant so; and then the key that everybody knows is refused."""
+    path = find_spec("pockitflyer_backend.settings").origin
+    monkeypatch.setenv("DEBUG", "false")
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY"):
+        runpy.run_path(path)

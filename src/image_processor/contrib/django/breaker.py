@@ -79,7 +79,8 @@ class CacheBreaker:
         if until is None:
             return None
         wait: float = until - self._now()
-        is_probe = wait <= 0 and self._cache.add(self._key("probe"), 1, timeout=max(self._rest_seconds, 1))
+        is_over = wait <= 0 or wait > 2 * self._rest_seconds  # a clock was put back since
+        is_probe = is_over and self._cache.add(self._key("probe"), 1, timeout=max(self._rest_seconds, 1))
         return None if is_probe else wait
 
     def _count(self) -> None:

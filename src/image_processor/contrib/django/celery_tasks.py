@@ -3,6 +3,7 @@
 from typing import Any
 
 from celery import shared_task
+from django.db import Error as DatabaseFailure
 
 from image_processor.contrib.django.completion import complete
 from image_processor.contrib.django.queues import Pending
@@ -28,6 +29,6 @@ def complete_picture(self: Any, **pending: str) -> bool:
     """
     try:
         return complete(Pending(**pending))
-    except ImageProcessorError as error:
+    except (ImageProcessorError, DatabaseFailure) as error:
         tried = min(self.request.retries, len(PAUSES_SECONDS) - 1)
         raise self.retry(exc=error, countdown=PAUSES_SECONDS[tried]) from error

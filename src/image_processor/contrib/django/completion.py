@@ -4,9 +4,10 @@ from functools import partial
 from typing import cast
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db.models import Model, QuerySet
 from django.dispatch import Signal
+from django.utils.connection import ConnectionDoesNotExist
 
 from image_processor.contrib.django import signals
 from image_processor.contrib.django.details import ImageDetails, State
@@ -54,7 +55,10 @@ class Waiting:
         field = _field_of(pending)
         if field is None:
             return None
-        instance = _rows(pending, field).first()
+        try:
+            instance = _rows(pending, field).first()
+        except (ValueError, ValidationError, ConnectionDoesNotExist):  # a key, or a database, of another time
+            return None
         details = getattr(instance, field.details_name, None) if instance else None
         if instance is None or details is None or details.state is not State.PENDING:
             return None

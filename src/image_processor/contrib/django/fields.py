@@ -8,7 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.files.base import File
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.db.models.fields.files import FileDescriptor
 from django.db.models.functions import Cast
@@ -45,7 +45,7 @@ TEXT = "_image_processor_text"
 PREPARED = "_image_processor_prepared"
 """Of rows that are asked for, and of uploads."""
 MAX_COPIES = 100
-"""Rows that are looked at before a file is removed: copies of one row name the same files."""
+"""Different pictures that are looked at before a file is removed: copies of one row name the same files."""
 
 
 class ImageDescriptor(FileDescriptor):
@@ -289,14 +289,16 @@ class ImageField(models.FileField):
 
     def remove_unnamed(self, names: frozenset[str], using: str) -> None:
         """
-        Remove files that a row named, but those that any row of this table still names.
+        Remove files that a row named, but those that any row of this table still names, in any database.
 
-        So what was rolled back, what somebody else wrote, and copies of a row all keep their files.
+        So what was rolled back, what somebody else wrote, what moved to another database, and copies of a
+        row all keep their files.
         """
         unnamed = set(names) - {str(self.get_default() or "")}
         for field in image_fields(self.model):
             if unnamed and field.storage == self.storage:
-                unnamed -= field.names_among(unnamed, using)
+                for alias in _databases_with(field.model, using):
+                    unnamed -= field.names_among(unnamed, alias)
         if unnamed:
             remove_all(self.storage, sorted(unnamed))
             signals.picture_removed.send(self.model, field=self, names=frozenset(unnamed))
@@ -308,14 +310,21 @@ class ImageField(models.FileField):
         A picture has its variants to itself: rows that share one name the same file. A source that is kept
         may go from one picture to the next, and is looked for in the details.
         """
-        rows = self.model._base_manager.using(using).annotate(
-            **{TEXT: Cast(self.details_name, models.TextField())}
-        )
+        every: models.QuerySet[Any] = models.QuerySet(self.model, using=using)  # a base manager may hide some
+        rows = every.annotate(**{TEXT: Cast(self.details_name, models.TextField())})
         named = Q(**{f"{self.attname}__in": names})
         for source in (name for name in names if f"_{SOURCE}." in name):
             named |= Q(**{f"{TEXT}__contains": source.rpartition("/")[2]})
-        found = rows.filter(named).order_by().values_list(self.attname, self.details_name)[:MAX_COPIES]
+        rows = rows.filter(named).order_by()
+        found = rows.values_list(self.attname, self.details_name).distinct()[:MAX_COPIES]
         return frozenset[str]().union(*(_names(*each) for each in found))
+
+
+def _databases_with(model: type[models.Model], using: str) -> list[str]:
+    """Those that may have rows of a model, the one that is written to first."""
+    others = [name for name in connections if name != using and router.allow_migrate_model(name, model)]
+    table = model._meta.db_table
+    return [using, *(name for name in others if table in connections[name].introspection.table_names())]
 
 
 def details_column(field: ImageField) -> ImageDetailsField | None:
@@ -335,11 +344,12 @@ def read_bounded(content: "File[bytes]", max_bytes: int) -> bytes:
     """
     with suppress(AttributeError, UnsupportedOperation):  # a pipe stands where it stands
         content.seek(0)
-    data = content.read(max_bytes + 1)
-    data = data.encode() if isinstance(data, str) else data
+    data = bytearray()
+    while len(data) <= max_bytes and (piece := content.read(max_bytes + 1 - len(data))):
+        data += piece.encode() if isinstance(piece, str) else piece
     if len(data) > max_bytes:
         raise FileTooLargeError("The file is larger than is allowed.", max_bytes=max_bytes)
-    return data
+    return bytes(data)
 
 
 def _names(name: Any, details: Any) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """Pruning: files that no row of the project names are found and removed. Rows are read and never changed."""
 
+import json
 import os
 import posixpath
 import re
@@ -8,14 +9,15 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import lru_cache
 from itertools import islice, takewhile
 from typing import Any
+from urllib.parse import quote
 
 from django.apps import apps
 from django.core.files.storage import FileSystemStorage, Storage
-from django.db import connections
-from django.db.models import F, Field, FileField, Model, QuerySet, TextField
+from django.db import connections, router
+from django.db.models import F, Field, FileField, Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
@@ -23,9 +25,12 @@ from image_processor.contrib.django.conf import conf
 from image_processor.contrib.django.fields import ImageField
 from image_processor.contrib.django.files import list_files, remove_all, storage_errors
 from image_processor.contrib.django.inventory import TEXT
+from image_processor.contrib.django.profile_pictures import FOLDER
 from image_processor.errors import NotFoundError
 
 READ_ROWS = 2000
+FOLDERS = 50_000
+"""Whose place on the disk is kept in mind."""
 BATCH = 20_000
 """Files that nothing seems to name, before all rows are asked once more and they are removed."""
 _GENERATION = re.compile(r"[0-9a-f]{32}")
@@ -52,7 +57,8 @@ def folders_of(fields: Iterable[ImageField]) -> list[Folder]:
     found: dict[str, Folder] = {}
     for field in fields:
         for path in _paths_of(field):
-            found.setdefault(_place(field.storage, path), Folder(field.storage, path))
+            has_service = path.partition("/")[0] in {"", FOLDER}
+            found.setdefault(_place(field.storage, path), Folder(field.storage, path, has_service))
     return [folder for place, folder in found.items() if not any(_is_below(place, other) for other in found)]
 
 
@@ -195,21 +201,30 @@ def _names_and_details(field: FileField) -> Iterator[tuple[str, Any, Any]]:
 def _generations_in(field: "Field[Any, Any]", folder: str) -> Iterator[str]:
     for rows in _rows_everywhere(field.model):
         texts = rows.annotate(**{TEXT: Cast(F(field.attname), TextField())})
-        for text in (
-            texts.filter(**{f"{TEXT}__contains": folder}).values_list(TEXT, flat=True).iterator(READ_ROWS)
-        ):
+        named = texts.filter(_mentions(folder or FOLDER)).values_list(TEXT, flat=True)
+        for text in named.iterator(READ_ROWS):
             yield from _GENERATION.findall(text)
 
 
+def _mentions(folder: str) -> Q:
+    """As it is, in a URL, and in JSON."""
+    mentions = Q()
+    for spelling in {folder, quote(folder), json.dumps(folder)[1:-1]}:
+        mentions |= Q(**{f"{TEXT}__contains": spelling})
+    return mentions
+
+
 def _rows_everywhere(model: type[Model]) -> Iterator[QuerySet[Any]]:
-    """The rows of a model in each database that has its table."""
+    """The rows of a model in each database that has its table; those that its managers hide too."""
     has_table = [alias for alias in connections if model._meta.db_table in _tables(alias)]
+    if not has_table and re.search(r'["`.]', model._meta.db_table):  # of another schema: never listed
+        has_table = [router.db_for_read(model)]
     if not has_table and model._meta.managed and not model._meta.proxy:
         raise NotFoundError(
             f"The table of {model._meta.label} is missing; migrate first. Nothing was removed."
         )
     for alias in has_table:
-        yield model._base_manager.using(alias).all()
+        yield QuerySet(model, using=alias)
 
 
 def _tables(alias: str) -> Sequence[str]:
@@ -219,7 +234,8 @@ def _tables(alias: str) -> Sequence[str]:
 def _place(storage: Storage, name: str) -> str:
     """The same for the same file, where two storages overlap: a folder in the other's, or one bucket."""
     try:
-        return posixpath.normpath(posixpath.join(_real(storage.path("")), name))
+        folder, _, base = posixpath.normpath(posixpath.join(storage.path(""), name)).rpartition("/")
+        return f"{_real(folder)}/{base}"
     except NotImplementedError:
         pass
     bucket = getattr(storage, "bucket_name", None)
@@ -227,7 +243,7 @@ def _place(storage: Storage, name: str) -> str:
     return posixpath.normpath(posixpath.join(root, name))
 
 
-@cache
-def _real(path: str) -> str:
-    """Links are looked up once for each storage, and not for each of a million names."""
-    return os.path.realpath(path)
+@lru_cache(maxsize=FOLDERS)
+def _real(folder: str) -> str:
+    """Links are looked up once for each folder, and not for each of a million names."""
+    return folder if "\0" in folder else os.path.realpath(folder)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,8 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import NoReverseMatch, reverse
 
 from image_processor.client import ImageProcessorClient, Job
+from image_processor.client import Result as Made
 from image_processor.client.retries import NEVER
-from image_processor.contrib.django.attempts import attempts
+from image_processor.contrib.django.attempts import Attempts, attempts
 from image_processor.contrib.django.completion import Waiting
 from image_processor.contrib.django.conf import conf
 from image_processor.contrib.django.production import Stored, source_beside, store_picture
@@ -30,6 +32,7 @@ from image_processor.errors import (
     StorageDamageError,
     UnsupportedFormatError,
 )
+from image_processor.intake.sniff import SNIFF_BYTES, sniff
 from image_processor.pipeline import ImageFormat
 from image_processor.result import Result
 
@@ -38,6 +41,21 @@ BUCKET = "django"
 TIMEOUT_SECONDS = 30.0
 CONNECT_SECONDS = 3.0
 """A request of the project may wait for that."""
+MAX_VARIANTS, MAX_MADE_BYTES, MAX_SIDE = 50, 256 * 1024 * 1024, 65_535
+"""Of one picture: a pipeline has no more variants, a row no longer sides; all bytes are in memory at once."""
+MADE = frozenset(
+    {
+        ImageFormat.JPEG,
+        ImageFormat.PNG,
+        ImageFormat.WEBP,
+        ImageFormat.AVIF,
+        ImageFormat.GIF,
+        ImageFormat.TIFF,
+    }
+)
+"""What a preset can make: nothing that a browser would run."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 FAULTS_OF_PICTURES: tuple[type[RejectedError], ...] = (
     UnsupportedFormatError,
     CorruptImageError,
@@ -153,7 +171,12 @@ def _send(client: ImageProcessorClient, waiting: Waiting, *, new: bool = False) 
         callback_url=callback_url(),
         idempotency_key=hashlib.sha256(json.dumps(order).encode()).hexdigest(),
     )
-    return attempts().run(upload).job_id
+    return _attempts().run(upload).job_id
+
+
+def _attempts() -> Attempts:
+    """Of its own breaker: uploads are looked at here, which succeeds while the service is down."""
+    return attempts(of="service")
 
 
 def _pending_of(job: Job) -> Pending | None:
@@ -176,18 +199,21 @@ def _settle(client: ImageProcessorClient, waiting: Waiting, job: Job) -> bool:
 
 
 def _fetch(client: ImageProcessorClient, waiting: Waiting, job: Job) -> Picture:
-    """All variants, as the service describes them. Raises StorageDamageError for a file that is not whole."""
-    result = attempts().run(partial(client.result, job.job_id))
+    """All variants, as the service describes them. Raises StorageDamageError for what cannot be right."""
+    result = _attempts().run(partial(client.result, job.job_id))
+    if not _makes_sense(result):
+        raise StorageDamageError("The service's answer does not describe a picture.")
     known = waiting.details
     size = result.metadata.original_dimensions
     variants: dict[str, Result] = {}
     for name, described in result.metadata.variants.items():
-        data = attempts().run(partial(client.download, job.image_id, name))
-        if len(data) != described.size_bytes:
+        data = _attempts().run(partial(client.download, job.image_id, name))
+        image_format = sniff(data[:SNIFF_BYTES])
+        if len(data) != described.size_bytes or image_format not in MADE or image_format != described.format:
             raise StorageDamageError("A variant did not come whole from the service.")
         variants[name] = Result(
             data=data,
-            image_format=ImageFormat(described.format),
+            image_format=image_format,
             size=(described.width, described.height),
             source_size=(size.width, size.height),
             dominant_color=result.metadata.dominant_color,
@@ -198,6 +224,25 @@ def _fetch(client: ImageProcessorClient, waiting: Waiting, job: Job) -> Picture:
         color=result.metadata.dominant_color or known.color or GRAY,
         thumbhash=known.thumbhash,
         variants=_in_order(variants, waiting),
+    )
+
+
+def _makes_sense(result: Made) -> bool:
+    """What a broken service, or one that is not ours, says of its files is checked before one is fetched."""
+    made = result.metadata
+    sizes = [variant.size_bytes for variant in made.variants.values()]
+    sides = [
+        side
+        for one in (made.original_dimensions, *made.variants.values())
+        for side in (one.width, one.height)
+    ]
+    return (
+        0 < len(sizes) <= MAX_VARIANTS
+        and min(sizes) > 0
+        and sum(sizes) <= MAX_MADE_BYTES
+        and all(0 < side <= MAX_SIDE for side in sides)
+        and all(_NAME.fullmatch(name) for name in made.variants)
+        and _COLOR.fullmatch(made.dominant_color) is not None
     )
 
 

@@ -145,19 +145,28 @@ def _saving_pictures(save_base: Callable[..., None]) -> Callable[..., None]:
             save_base(self, *args, update_fields=update_fields, **options)
             return
         using = options.get("using") or router.db_for_write(type(self), instance=self)
-        named = [f for f in image_fields(type(self)) if update_fields is None or f.name in update_fields]
+        named = [field for field in image_fields(type(self)) if _is_named(field, update_fields)]
         for field in named:
             field.store_upload(self)
             if self._state.db not in {None, using}:
                 _insist(self, field)
         with _marked(self), _transaction_for(self, named, using) as changed:
             if update_fields is not None:
-                update_fields = frozenset(update_fields).union(field.details_name for field in changed)
+                update_fields = frozenset(update_fields).union(*map(_columns, changed))
             save_base(self, *args, update_fields=update_fields, **options)
             announce(self, named, using)
 
     saving.saves_pictures = True  # type: ignore[attr-defined]
     return saving
+
+
+def _columns(field: "ImageField") -> tuple[str, str]:
+    return field.name, field.details_name
+
+
+def _is_named(field: "ImageField", update_fields: Iterable[str] | None) -> bool:
+    """Also by its details alone, which without it would be those of another file."""
+    return update_fields is None or not set(_columns(field)).isdisjoint(update_fields)
 
 
 @contextmanager
