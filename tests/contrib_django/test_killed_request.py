@@ -109,7 +109,9 @@ def make_world(user, upload, media, files, settings) -> Callable[..., World]:
 
 
 def prune() -> None:
-    call_command("image_processor_prune", "gallery.Profile", stdout=io.StringIO(), stderr=io.StringIO())
+    call_command(
+        "image_processor_prune", "gallery.Profile", force=True, stdout=io.StringIO(), stderr=io.StringIO()
+    )
 
 
 def empty(row: Profile, _) -> None:

@@ -169,6 +169,11 @@ class NamedFiles:
         return at < len(self._hashes) and self._hashes[at] == value
 
 
+def names_anything(folder: Folder) -> bool:
+    """Whether any row names any file: where none does, this may be the wrong database."""
+    return any(True for _ in _named_words(folder))
+
+
 def _named_words(folder: Folder) -> Iterator[str]:
     for model in apps.get_models(include_auto_created=True):
         for field in model._meta.local_concrete_fields:

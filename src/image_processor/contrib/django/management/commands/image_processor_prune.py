@@ -8,7 +8,13 @@ from django.core.management.base import BaseCommand, CommandError
 
 from image_processor.contrib.django.fields import ImageField
 from image_processor.contrib.django.inventory import picture_columns
-from image_processor.contrib.django.pruning import Folder, folders_of, remove_files, unnamed_files
+from image_processor.contrib.django.pruning import (
+    Folder,
+    folders_of,
+    names_anything,
+    remove_files,
+    unnamed_files,
+)
 from image_processor.contrib.django.shown import progress
 from image_processor.errors import ImageProcessorError
 
@@ -31,6 +37,9 @@ class Command(BaseCommand):
             "storage of the fields that are named, or of the default storage.",
         )
         parser.add_argument(
+            "--force", action="store_true", help="Remove also where no row names any file at all."
+        )
+        parser.add_argument(
             "--any-name",
             action="store_true",
             help="Take files too whose names are not of this package's making; needs --folder.",
@@ -39,7 +48,10 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         """See BaseCommand."""
         try:
-            counts = [self._prune(folder, is_dry=options["dry_run"]) for folder in _folders(options)]
+            folders = _folders(options)
+            if not (options["dry_run"] or options["force"]):
+                _refuse_an_empty_database(folders)
+            counts = [self._prune(folder, is_dry=options["dry_run"]) for folder in folders]
         except ImageProcessorError as error:
             raise CommandError(str(error)) from error
         gone, left = sum(one for one, _ in counts), sum(one for _, one in counts)
@@ -72,6 +84,15 @@ def _folders(options: dict[str, Any]) -> list[Folder]:
         Folder(storage, path, has_service=True, takes_any_name=options["any_name"])
         for storage in _storages(fields if options["labels"] else [])
     ]
+
+
+def _refuse_an_empty_database(folders: list[Folder]) -> None:
+    for folder in folders:
+        if not names_anything(folder) and next(unnamed_files(folder), None) is not None:
+            raise CommandError(
+                f"No row of this database names any file, yet there are pictures below {folder.path!r}. "
+                "Is it the right database? --force removes them all the same."
+            )
 
 
 def _storages(fields: list[ImageField]) -> list[Any]:
