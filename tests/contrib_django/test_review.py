@@ -319,6 +319,7 @@ def test_an_answer_that_makes_sense_is_taken(waiting, files, monkeypatch):
     assert files() == [now(waiting).image.name]
 
 
+@pytest.mark.django_db
 def test_prune_takes_an_empty_database_for_the_wrong_one(media, files):
     orphan = media / "photos" / f"{'0' * 32}_original.webp"
     orphan.parent.mkdir()
