@@ -1,8 +1,6 @@
 """ImageField: a file field whose picture has variants, a size and a placeholder; made by `production`."""
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
-from io import UnsupportedOperation
 from typing import Any
 
 from django.core.checks import CheckMessage
@@ -38,7 +36,8 @@ from image_processor.contrib.django.saving import (
     image_fields,
     set_change,
 )
-from image_processor.errors import FileTooLargeError, RejectedError
+from image_processor.contrib.django.uploads import read_upload
+from image_processor.errors import RejectedError
 from image_processor.pipeline import Preset
 
 TEXT = "_image_processor_text"
@@ -191,7 +190,7 @@ class ImageField(models.FileField):
         if isinstance(known, Prepared) and known.preset == preset and bool(known.picture) is renders:
             return known
         try:
-            source = read_bounded(content, preset.limits.max_bytes)
+            source = read_upload(content, preset.limits.max_bytes)
             prepared = prepare(source, preset, renders=renders)
         except RejectedError as error:
             raise refusal(error, preset) from error
@@ -334,22 +333,6 @@ def details_column(field: ImageField) -> ImageDetailsField | None:
     except FieldDoesNotExist:
         return None
     return found if isinstance(found, ImageDetailsField) else None
-
-
-def read_bounded(content: "File[bytes]", max_bytes: int) -> bytes:
-    """
-    The whole of an upload.
-
-    Raises FileTooLargeError as soon as there are too many bytes, however many follow.
-    """
-    with suppress(AttributeError, UnsupportedOperation):  # a pipe stands where it stands
-        content.seek(0)
-    data = bytearray()
-    while len(data) <= max_bytes and (piece := content.read(max_bytes + 1 - len(data))):
-        data += piece.encode() if isinstance(piece, str) else piece
-    if len(data) > max_bytes:
-        raise FileTooLargeError("The file is larger than is allowed.", max_bytes=max_bytes)
-    return bytes(data)
 
 
 def _names(name: Any, details: Any) -> frozenset[str]:

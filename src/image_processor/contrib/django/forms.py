@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.core.files.base import File
 
 from image_processor.contrib.django.conf import conf
-from image_processor.contrib.django.fields import read_bounded
 from image_processor.contrib.django.rendering import as_validation_error, check_upload, preset_named
+from image_processor.contrib.django.uploads import read_upload
 from image_processor.contrib.django.widgets import ImageInput, limits_hint
 from image_processor.errors import FileTooLargeError, RejectedError
 from image_processor.pipeline import Preset
@@ -67,7 +67,7 @@ class ImageField(forms.FileField):
         allowed = self.preset.limits.max_bytes
         if upload.size > allowed:
             raise FileTooLargeError("The file is larger than is allowed.", max_bytes=allowed)
-        return read_bounded(upload, allowed)
+        return read_upload(upload, allowed)
 
     def _refusal(self, error: RejectedError) -> ValidationError:
         refusal = as_validation_error(error, self.preset)

@@ -124,16 +124,20 @@ def store_picture(
         name: (place.name(name, result.extension), result.data) for name, result in picture.variants.items()
     }
     names = _store({**named, **(beside or {})}, place.storage)
-    variants = {name: _described(result, names[name]) for name, result in picture.variants.items()}
-    details = ImageDetails(
+    details = describe(picture, names)
+    return Stored(own_name(details.variants), details)
+
+
+def describe(picture: Picture, names: Mapping[str, str]) -> ImageDetails:
+    """What a row keeps of a picture; `names` are the storage's, by variant, and by `source` if kept."""
+    return ImageDetails(
         width=picture.width,
         height=picture.height,
         color=picture.color,
         thumbhash=picture.thumbhash,
-        variants=variants,
+        variants={name: _described(result, names[name]) for name, result in picture.variants.items()},
         source=names.get(SOURCE),
     )
-    return Stored(own_name(variants), details)
 
 
 def own_name(variants: Mapping[str, StoredVariant]) -> str:

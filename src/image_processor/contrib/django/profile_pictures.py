@@ -1,22 +1,21 @@
 """ImageStorageService: profile pictures in Django's storage, for any model. The field is in `fields`."""
 
-import io
 import re
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 from itertools import groupby
 from posixpath import basename, dirname
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import pydantic
 from django.core.exceptions import ImproperlyConfigured
-from django.core.files.base import ContentFile, File
+from django.core.files.base import ContentFile
 from django.core.files.storage import Storage, default_storage
 from django.db import transaction
 from django.http import HttpRequest
@@ -24,9 +23,9 @@ from django.utils import timezone
 
 from image_processor.contrib.django.attempts import Attempts, attempts
 from image_processor.contrib.django.conf import Conf, conf
-from image_processor.contrib.django.details import ImageDetails, StoredVariant
+from image_processor.contrib.django.details import ImageDetails
 from image_processor.contrib.django.files import list_files, remove_all, storage_errors, store_all
-from image_processor.contrib.django.production import new_stem
+from image_processor.contrib.django.production import describe, new_stem
 from image_processor.contrib.django.rendering import (
     Picture,
     Renderer,
@@ -34,9 +33,9 @@ from image_processor.contrib.django.rendering import (
     check_upload,
     local_renderer,
 )
+from image_processor.contrib.django.uploads import Upload, read_upload
 from image_processor.errors import (
     EngineError,
-    FileTooLargeError,
     ImageProcessorError,
     InvalidKeyError,
     InvalidOperationError,
@@ -53,7 +52,6 @@ YOUNG_SECONDS = 3600.0
 """What is younger, and in no row, may belong to an upload that is under way."""
 ACCEPTS = (ImageFormat.JPEG, ImageFormat.PNG, ImageFormat.HEIC)
 MIB = 1024 * 1024
-Upload: TypeAlias = "File[bytes] | BinaryIO | bytes"
 UserId: TypeAlias = int | str | uuid.UUID
 InUse: TypeAlias = Callable[[str], Iterable[str | None]]
 """Names or URLs of the pictures that a user's rows name, by the user's id as the folder has it."""
@@ -286,7 +284,7 @@ class ImageStorageService:
         except BaseException:
             remove_all(self.storage, names.values())
             raise
-        return StoredPictures(**urls, names=PictureNames(**names), details=_described(picture, names))
+        return StoredPictures(**urls, names=PictureNames(**names), details=describe(picture, names))
 
     def _save_row(
         self,
@@ -407,28 +405,6 @@ def folder_of(user_id: UserId) -> str:
     return f"{FOLDER}/{user_id}"
 
 
-def read_upload(file: Upload, max_bytes: int) -> bytes:
-    """
-    The whole of a file, counted while it is read.
-
-    Raises:
-        FileTooLargeError: as soon as there is more, however much follows.
-        StorageError: it cannot be read.
-    """
-    stream = io.BytesIO(file) if isinstance(file, bytes) else file
-    data = bytearray()
-    try:
-        with suppress(io.UnsupportedOperation):
-            stream.seek(0)
-        while len(data) <= max_bytes and (chunk := stream.read(max_bytes + 1 - len(data))):
-            data += chunk
-    except OSError as error:
-        raise StorageError("The upload could not be read.") from error
-    if len(data) > max_bytes:
-        raise FileTooLargeError("The file is larger than is allowed.", max_bytes=max_bytes)
-    return bytes(data)
-
-
 def _variants(background: str) -> tuple[Variant, ...]:
     return (
         Variant(name="original", output=JpegOutput(background=background)),
@@ -450,26 +426,6 @@ def _padded(name: str, size: tuple[int, int], background: str) -> Variant:
 
 def _preset_of(variants: tuple[Variant, ...], max_bytes: int) -> Preset:
     return Preset(pipeline=Pipeline(variants=variants), accepts=ACCEPTS, limits=Limits(max_bytes=max_bytes))
-
-
-def _described(picture: Picture, names: Mapping[str, str]) -> ImageDetails:
-    variants = {
-        variant: StoredVariant(
-            name=names[variant],
-            width=result.width,
-            height=result.height,
-            bytes=len(result.data),
-            media_type=result.media_type,
-        )
-        for variant, result in picture.variants.items()
-    }
-    return ImageDetails(
-        width=picture.width,
-        height=picture.height,
-        color=picture.color,
-        thumbhash=picture.thumbhash,
-        variants=variants,
-    )
 
 
 def _generation(name_or_url: str) -> str | None:
