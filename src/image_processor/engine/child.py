@@ -16,6 +16,8 @@ from image_processor.engine import wire
 CHUNK_BYTES = 64 * 1024
 STDERR_BYTES = 1024
 """So much of the end of what the child writes to standard error is kept."""
+LAST_CHUNKS = 4
+"""A pipe holds 64 KiB; its writers are dead when these are read."""
 
 
 class ChildTimeoutError(Exception):
@@ -108,9 +110,18 @@ class Child:
         self.kill()
         with self._ending:
             code = self._process.wait()
+        self._hear_last_words()
         for pipe in self._pipes:
             pipe.close()
         return code
+
+    def _hear_last_words(self) -> None:
+        """What it wrote as it died: its end is often noticed first."""
+        complaints = self._pipes[2]
+        with contextlib.suppress(OSError, ValueError):  # nothing more for now; closed by an earlier end
+            for _ in range(LAST_CHUNKS):
+                self._stderr += os.read(complaints.fileno(), CHUNK_BYTES)
+        del self._stderr[:-STDERR_BYTES]
 
     def _wait_for_body(self, exchange: "_Exchange", deadline: float) -> bytes:
         while (body := self._take_body()) is None:
