@@ -24,10 +24,9 @@ from image_processor.contrib.django.production import (
     Stored,
     new_stem,
     prepare,
-    refusal,
     store_prepared,
 )
-from image_processor.contrib.django.rendering import preset_named
+from image_processor.contrib.django.rendering import as_validation_error, preset_named
 from image_processor.contrib.django.saving import (
     SAVING,
     Change,
@@ -193,7 +192,7 @@ class ImageField(models.FileField):
             source = read_upload(content, preset.limits.max_bytes)
             prepared = prepare(source, preset, renders=renders)
         except RejectedError as error:
-            raise refusal(error, preset) from error
+            raise as_validation_error(error, preset) from error
         content.__dict__[PREPARED] = prepared
         return prepared
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from django.core.exceptions import ValidationError
 from django.core.files.storage import Storage
 
 from image_processor.contrib.django.attempts import attempts
@@ -13,12 +12,10 @@ from image_processor.contrib.django.details import ImageDetails, State, StoredVa
 from image_processor.contrib.django.files import store_all
 from image_processor.contrib.django.rendering import (
     Picture,
-    as_validation_error,
     check_upload,
     local_renderer,
 )
 from image_processor.engine.base import Facts
-from image_processor.errors import RejectedError
 from image_processor.intake.sniff import SNIFF_BYTES
 from image_processor.intake.stage import accepted_format
 from image_processor.pipeline import Preset
@@ -144,11 +141,6 @@ def own_name(variants: Mapping[str, StoredVariant]) -> str:
     """The file that the field itself names: the variant `original`, or else the first."""
     chosen = variants.get(ORIGINAL) or next(iter(variants.values()))
     return chosen.name
-
-
-def refusal(error: RejectedError, preset: Preset) -> ValidationError:
-    """As forms and the admin show it."""
-    return as_validation_error(error, preset)
 
 
 def _store(files: Mapping[str, tuple[str, bytes]], storage: Storage) -> dict[str, str]:

@@ -33,6 +33,7 @@ from image_processor.contrib.django.rendering import (
     check_upload,
     local_renderer,
 )
+from image_processor.contrib.django.saving import once_committed
 from image_processor.contrib.django.uploads import Upload, read_upload
 from image_processor.errors import (
     EngineError,
@@ -210,7 +211,7 @@ class ImageStorageService:
         else:
             remove = partial(self._remove, [_name_of(name) for name in which])
         if transaction.get_connection(self._using).in_atomic_block:
-            self._after_commit(remove)
+            once_committed(remove, self._using)
         else:
             remove()
 
@@ -293,7 +294,7 @@ class ImageStorageService:
         remove_former: Callable[[], None],
     ) -> None:
         if save is None:
-            self._after_commit(remove_former)
+            once_committed(remove_former, self._using)
             return
         with transaction.atomic(using=self._using):
             try:
@@ -301,15 +302,7 @@ class ImageStorageService:
             except BaseException:
                 remove_all(self.storage, stored.names)
                 raise
-            self._after_commit(remove_former)
-
-    def _after_commit(self, call: Callable[[], None]) -> None:
-        """What fails then is logged; nobody is left to be told."""
-
-        def after_commit() -> None:  # a partial has no name, which Django 5.2 asks for in that case
-            call()
-
-        transaction.on_commit(after_commit, using=self._using, robust=True)
+            once_committed(remove_former, self._using)
 
     def _look(self, folder: str) -> _Former:
         names = tuple(name for _, found in self._folders(folder) for name in found)

@@ -95,7 +95,7 @@ def announce_in_bulk(row: models.Model, field: "ImageField") -> None:
         row._state = _StateInBulk(row)
 
 
-def once_committed(call: Callable[[], Any], using: str) -> None:
+def once_committed(call: Callable[[], Any], using: str | None) -> None:
     """Do it after the commit; what fails then is logged, and does not fail what was committed."""
 
     def run() -> None:  # Django asks for a name, which a partial has not
