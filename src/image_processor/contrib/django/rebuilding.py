@@ -8,14 +8,12 @@ from typing import cast
 from django.db import transaction
 
 from image_processor.contrib.django import signals
-from image_processor.contrib.django.completion import complete
-from image_processor.contrib.django.conf import MadeIn, conf
 from image_processor.contrib.django.details import ImageDetails, State, StoredVariant
 from image_processor.contrib.django.fields import ImageField
 from image_processor.contrib.django.files import remove_all, storage_errors
 from image_processor.contrib.django.inventory import TEXT, Row, base_manager, database_of, with_text
 from image_processor.contrib.django.production import ORIGINAL, Place, Stored, make, new_stem, own_name
-from image_processor.contrib.django.queues import Pending
+from image_processor.contrib.django.queues import Pending, finish
 from image_processor.errors import FileTooLargeError, NotFoundError, RejectedError
 from image_processor.pipeline import Preset
 from image_processor.sources import SUPPORTED
@@ -83,22 +81,13 @@ def rebuild(row: Row) -> Outcome:
 def _complete(row: Row) -> Outcome:
     using = database_of(row.field)
     pending = Pending(row.field.model._meta.label, str(row.pk), row.field.name, row.name, using)
-    if _finish(pending):
+    if finish(pending):
         return Outcome.REBUILT
     details = base_manager(row.field).filter(pk=row.pk).values_list(row.field.details_name, flat=True).first()
     if details and details.state is State.FAILED and details.source == row.name:
         raise RejectedError(details.error or "The picture was refused.")
     is_waiting = details and details.state is State.PENDING and details.source == row.name
     return Outcome.WAITING if is_waiting else Outcome.CHANGED
-
-
-def _finish(pending: Pending) -> bool:
-    """Where a service makes the variants it is asked for them; other queues may have lost the order."""
-    if conf().variants is not MadeIn.SERVICE:
-        return complete(pending)
-    from image_processor.contrib.django import remote  # noqa: PLC0415 - an extra
-
-    return remote.finish(pending)
 
 
 def _source_of(row: Row, former: ImageDetails | None) -> tuple[str, StoredVariant | None]:
